@@ -1,0 +1,105 @@
+"""Breadth-first search through every interleaving: the first way to a bad state is a shortest one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from cowcatcher.explore.checks import CHECK_BITS, broken_in_state, promise_held
+from cowcatcher.explore.successors import Stepper
+from cowcatcher.state import Machine
+
+#: Rough cost of one stored state beside its bytes: dictionary entry, list slots, object headers.
+_OVERHEAD = 220
+_LOOK_EVERY = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a search gives up; what it has found by then stands, what it has not found is *could not tell*."""
+
+    states: int = 2_000_000
+    seconds: float = 600.0
+    memory: int = 4 << 30  # bytes, as estimated from the states stored
+
+    def reached(self, states: int, started: float, size: int) -> str:
+        if states >= self.states:
+            return f"the limit of {self.states:,} states"
+        if time.monotonic() - started > self.seconds:
+            return f"the limit of {self.seconds:g} seconds"
+        if states * (size + _OVERHEAD) > self.memory:
+            return f"the limit of {self.memory >> 20:,} MiB of memory"
+        return ""
+
+
+@dataclass(slots=True)
+class Exploration:
+    """Everything reachable: states in the order found, how each was reached first, which are final, what broke first.
+
+    ``broken`` maps a check to (state it was broken in or left from, task that broke it or -1, state that it led to).
+    """
+
+    states: list[bytes] = field(default_factory=list)
+    parent: list[int] = field(default_factory=list)
+    task: list[int] = field(default_factory=list)
+    depth: int = 0
+    transitions: int = 0
+    finals: list[int] = field(default_factory=list)
+    broken: dict[str, tuple[int, int, bytes]] = field(default_factory=dict)
+    moved: set[int] = field(default_factory=set)
+    promised: bool = False
+    stopped: str = ""  # why the search did not finish; empty if it did
+
+    def path(self, state: int) -> list[tuple[int, bytes]]:
+        """(task, state) from the first step to ``state``: a shortest way."""
+        steps: list[tuple[int, bytes]] = []
+        while self.parent[state] >= 0:
+            steps.append((self.task[state], self.states[state]))
+            state = self.parent[state]
+        steps.reverse()
+        return steps
+
+
+def search(m: Machine, initial: bytes, kernel_tasks: frozenset[int], limits: Limits) -> Exploration:
+    """Explore everything that can follow ``initial``, in order of distance; deterministic."""
+    stepper = Stepper(m, kernel_tasks)
+    started = time.monotonic()
+    found = Exploration([initial], [-1], [-1])
+    index: dict[bytes, int] = {initial: 0}
+    depth_of = [0]
+    at = 0
+    while at < len(found.states):
+        if at % _LOOK_EVERY == _LOOK_EVERY - 1:
+            found.stopped = limits.reached(len(found.states), started, m.size)
+            if found.stopped:
+                break
+        state = found.states[at]
+        moved: set[int] = set()
+        for task, broken, following in stepper.successors(state):
+            found.transitions += 1
+            moved.add(task)
+            if broken:
+                _note(found, broken, at, task, following)
+            if following not in index:
+                index[following] = len(found.states)
+                found.states.append(following)
+                found.parent.append(at)
+                found.task.append(task)
+                depth_of.append(depth_of[at] + 1)
+                broken = broken_in_state(m, following)
+                if broken:
+                    _note(found, broken, at, task, following)
+                if not found.promised and promise_held(m, following):
+                    found.promised = True
+        found.moved |= moved
+        if stepper.is_final(state, moved):
+            found.finals.append(at)
+        at += 1
+    found.depth = depth_of[-1]
+    return found
+
+
+def _note(found: Exploration, bits: int, at: int, task: int, following: bytes) -> None:
+    for name, bit in CHECK_BITS.items():
+        if bits & bit and name not in found.broken:
+            found.broken[name] = (at, task, following)

@@ -1,0 +1,448 @@
+"""mm/gup.c: references on the pages behind user addresses, for somebody who has no page table.
+
+FOLL_GET takes a plain reference. FOLL_PIN takes one that fork, reclaim and the write fault can recognise (it weighs
+1024). Slow GUP works under mmap_lock, page by page under the page-table lock, and raises the faults that a processor
+would have raised. GUP-fast takes no lock at all: it reads the pte, takes the reference, and looks again whether the pte
+is still the same; three steps, and everything else may happen between them.
+"""
+
+from __future__ import annotations
+
+from cowcatcher.mm import page as pg
+from cowcatcher.mm.fault import do_pte_missing, do_swap_page, do_wp_page, pte_same, remember_pte
+from cowcatcher.mm.phases import (
+    BLOCKED,
+    FOLLOW_PAGE_PTE,
+    GUP_ACCESS,
+    GUP_FAST_GRAB,
+    GUP_FAST_READ_PTE,
+    GUP_FAST_RECHECK,
+    GUP_LOCK,
+    POPULATE,
+    RAN,
+)
+from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_read_unlock
+from cowcatcher.state import (
+    ANON,
+    DIRTY,
+    DIRTY_FOLIO,
+    EFAULT,
+    EINVAL,
+    ESRCH,
+    EXCLUSIVE,
+    FAULT_UNSHARE,
+    FAULT_WRITE,
+    FOLL_FAST,
+    FOLL_FORCE,
+    FOLL_GET,
+    FOLL_LONGTERM,
+    FOLL_PIN,
+    FOLL_WRITE,
+    FREE,
+    HELD,
+    KIND,
+    MM_HAS_PINNED,
+    MM_WP_SEQ,
+    MODE_IOMMU,
+    MODE_ODP,
+    MODE_PIN,
+    MODE_PROMISES,
+    MODE_WRITE,
+    NO_PFN,
+    OK,
+    OP_ARGS,
+    P_MM,
+    PIN_BOUND,
+    PIN_HELD,
+    PIN_MM,
+    PIN_MODE,
+    PIN_PAGE_SIZE,
+    PIN_PAGES,
+    PIN_PFN,
+    PINS,
+    PRESENT,
+    PROC_SIZE,
+    PTE_BITS,
+    PTE_PFN,
+    PTE_SLOT,
+    RELEASED,
+    SOFT_DIRTY,
+    T_AUX,
+    T_END,
+    T_FAULT,
+    T_FLAGS,
+    T_MM,
+    T_OLD,
+    T_ORIG_BITS,
+    T_ORIG_PFN,
+    T_ORIG_SLOT,
+    T_PAGE,
+    T_PHASE,
+    T_RET,
+    T_SEQ,
+    TAKING,
+    VALUE0,
+    VM_MAPPED,
+    VM_READ,
+    VM_SHARED,
+    VM_SOFTDIRTY,
+    VM_WRITE,
+    WRITE,
+    ZERO_PFN,
+    Machine,
+    State,
+    current_mm,
+    current_op,
+    folio_at,
+    mm_at,
+    pin_at,
+    pin_page_at,
+    pte_at,
+    vma_at,
+)
+
+# --- entry points ---------------------------------------------------------------------------------------------------
+
+
+def begin_pin(m: Machine, s: State, t: int, pin: int, first: int, end: int, foll: int, mode: int) -> int:
+    """pin_user_pages(_fast)() or get_user_pages(_fast)() on pages ``first``..``end - 1`` into handle ``pin``.
+
+    MMF_HAS_PINNED is set before the first pte is read; setting it and reading are one step here, since fork looks at it
+    only together with the counts of a page that this task has not touched yet.
+    """
+    mm = current_mm(m, s, t)
+    if not foll & FOLL_FAST and mmap_read_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    handle = pin_at(m, pin)
+    s[handle + PIN_HELD] = TAKING
+    s[handle + PIN_MM] = mm + 1
+    promises = foll & (FOLL_WRITE | FOLL_LONGTERM)
+    s[handle + PIN_MODE] = (
+        mode
+        | (MODE_WRITE if foll & FOLL_WRITE else 0)
+        | (MODE_PROMISES if promises else 0)
+        | (MODE_PIN if foll & FOLL_PIN else 0)
+    )
+    begin_on_pages(s, t, mm, first, end, FOLLOW_PAGE_PTE)
+    s[t + T_FLAGS] = foll
+    if foll & FOLL_PIN:
+        s[mm_at(m, mm) + MM_HAS_PINNED] = 1
+    if foll & FOLL_FAST:
+        return gup_fast_begin(m, s, t)
+    return follow_page_pte(m, s, t)
+
+
+def begin_remote_access(m: Machine, s: State, t: int, process: int, page: int, foll: int) -> int:
+    """access_remote_vm() and process_vm_rw(): GUP on another process's page, for the time of one access."""
+    mm = s[m.procs + process * PROC_SIZE + P_MM] - 1
+    if mm < 0:
+        return finish(m, s, t, ESRCH)
+    if mmap_read_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, page, page + 1, FOLLOW_PAGE_PTE)
+    s[t + T_SEQ] = NO_HANDLE
+    s[t + T_FLAGS] = foll
+    if foll & FOLL_PIN:
+        s[mm_at(m, mm) + MM_HAS_PINNED] = 1
+    return follow_page_pte(m, s, t)
+
+
+# --- GUP-fast -------------------------------------------------------------------------------------------------------
+
+
+def gup_fast_begin(m: Machine, s: State, t: int) -> int:
+    """Read write_protect_seq, then the first pte. Odd: fork is at work, leave it to the slow path.
+
+    Reading the two is one step. Were fork to come in between, the pins would be dropped at the end and the slow path
+    taken, which is also what an odd count leads to.
+    """
+    seq = s[mm_at(m, s[t + T_MM] - 1) + MM_WP_SEQ]
+    if s[t + T_FLAGS] & FOLL_PIN and m.k.gup_fast_checks_write_protect_seq() and seq & 1:
+        s[t + T_PHASE] = GUP_LOCK
+        return RAN
+    s[t + T_SEQ] = seq
+    return gup_fast_read_pte(m, s, t)
+
+
+def gup_fast_read_pte(m: Machine, s: State, t: int) -> int:
+    """First look, no lock held."""
+    mm, page, foll = s[t + T_MM] - 1, s[t + T_PAGE], s[t + T_FLAGS]
+    pte = pte_at(m, mm, page)
+    bits = s[pte + PTE_BITS]
+    # The fast path has no VMA. What it may not decide without one (5.8: whether this is a COW mapping) it must assume.
+    needs_write = foll & FOLL_WRITE or m.k.gup_read_breaks_cow(foll, 1)
+    readable = bits & PRESENT and s[vma_at(m, mm, page)] & VM_READ
+    if not readable or (needs_write and not bits & WRITE) or s[pte + PTE_PFN] == ZERO_PFN:
+        s[t + T_PHASE] = GUP_LOCK
+        return RAN
+    remember_pte(s, t, pte)
+    s[t + T_PHASE] = GUP_FAST_GRAB
+    return RAN
+
+
+def gup_fast_grab(m: Machine, s: State, t: int) -> int:
+    """try_grab_folio_fast(): a reference on whatever the pte named, unless that has been freed."""
+    folio = folio_at(m, s[t + T_ORIG_PFN])
+    if s[folio + KIND] == FREE:
+        s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
+        s[t + T_PHASE] = GUP_LOCK
+        return RAN
+    grab(m, s, s[t + T_ORIG_PFN], s[t + T_FLAGS])
+    s[t + T_PHASE] = GUP_FAST_RECHECK
+    return RAN
+
+
+def gup_fast_recheck(m: Machine, s: State, t: int) -> int:
+    """Second look: if the pte changed, or a pin to read would need unsharing, give the reference back and go slow.
+
+    After the last page write_protect_seq is read again: if fork copied the page tables meanwhile, it may have looked at
+    the counts before the pin and write-protected the pte after the second look, so every pin is given back.
+    """
+    mm, page, foll = s[t + T_MM] - 1, s[t + T_PAGE], s[t + T_FLAGS]
+    pte = pte_at(m, mm, page)
+    pfn = s[t + T_ORIG_PFN]
+    folio = folio_at(m, pfn)
+    same = pte_same(s, t, pte)
+    s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
+    unshare = (
+        not s[pte + PTE_BITS] & WRITE
+        and not foll & FOLL_WRITE
+        and m.k.gup_must_unshare(foll, 1 if s[folio + KIND] == ANON else 0, s[folio + EXCLUSIVE], 1)
+    )
+    if not same or unshare:
+        ungrab(m, s, pfn, foll)
+        s[t + T_PHASE] = GUP_LOCK
+        return RAN
+    record(m, s, t, pfn)
+    if s[t + T_PAGE] < s[t + T_END]:
+        s[t + T_PHASE] = GUP_FAST_READ_PTE
+        return RAN
+    seq = s[mm_at(m, mm) + MM_WP_SEQ]
+    if foll & FOLL_PIN and m.k.gup_fast_checks_write_protect_seq() and seq != s[t + T_SEQ]:
+        forget_taken(m, s, t)
+        s[t + T_PHASE] = GUP_LOCK
+        return RAN
+    return gup_done(m, s, t)
+
+
+# --- slow GUP -------------------------------------------------------------------------------------------------------
+
+
+def gup_lock(m: Machine, s: State, t: int) -> int:
+    """What the fast path left over goes the slow way, under mmap_lock."""
+    if mmap_read_trylock(m, s, s[t + T_MM] - 1) == BLOCKED:
+        return BLOCKED
+    s[t + T_PHASE] = FOLLOW_PAGE_PTE
+    return RAN
+
+
+def follow_page_pte(m: Machine, s: State, t: int) -> int:
+    """One page under the page-table lock: take the reference, or raise the fault that makes it possible."""
+    mm, page, foll = s[t + T_MM] - 1, s[t + T_PAGE], s[t + T_FLAGS]
+    vma = s[vma_at(m, mm, page)]
+    cow = is_cow_mapping(vma)
+    if not check_vma_flags(vma, foll, cow):
+        return gup_failed(m, s, t, EFAULT)
+    if m.k.gup_read_breaks_cow(foll, cow):
+        foll |= FOLL_WRITE
+
+    pte = pte_at(m, mm, page)
+    bits = s[pte + PTE_BITS]
+    if not bits & PRESENT:
+        return faultin_page(m, s, t, FAULT_WRITE if foll & FOLL_WRITE else 0)
+    pfn = s[pte + PTE_PFN]
+    folio = folio_at(m, pfn)
+    anon = 1 if s[folio + KIND] == ANON else 0
+    if foll & FOLL_WRITE and not bits & WRITE and not can_follow_write_pte(m, s, t, vma, bits, folio, anon):
+        return faultin_page(m, s, t, FAULT_WRITE)
+    if not foll & FOLL_WRITE and not bits & WRITE:
+        if m.k.gup_must_unshare(foll, anon, s[folio + EXCLUSIVE], cow):
+            return faultin_page(m, s, t, FAULT_UNSHARE)
+    grab(m, s, pfn, foll)
+    s[t + T_AUX] = 0
+    if has_handle(s, t):
+        record(m, s, t, pfn)
+        if s[t + T_PAGE] < s[t + T_END]:
+            s[t + T_PHASE] = FOLLOW_PAGE_PTE
+            return RAN
+        mmap_read_unlock(m, s, mm)
+        return gup_done(m, s, t)
+    s[t + T_OLD] = pfn
+    mmap_read_unlock(m, s, mm)
+    s[t + T_PHASE] = GUP_ACCESS
+    return RAN
+
+
+def is_cow_mapping(vma: int) -> int:
+    """(vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE; every mapping of the language may become writable."""
+    return 1 if vma & VM_MAPPED and not vma & VM_SHARED else 0
+
+
+def check_vma_flags(vma: int, foll: int, cow: int) -> int:
+    """A forced write needs a COW mapping: it may break COW there, it may never write to what others share."""
+    if not vma & VM_MAPPED:
+        return 0
+    if foll & FOLL_WRITE and not vma & VM_WRITE and not (foll & FOLL_FORCE and cow):
+        return 0
+    return 1 if foll & FOLL_WRITE or vma & VM_READ or foll & FOLL_FORCE else 0
+
+
+def can_follow_write_pte(m: Machine, s: State, t: int, vma: int, bits: int, folio: int, anon: int) -> int:
+    """May a write go through this read-only pte? Only if COW is known to be broken; kernels know it differently."""
+    soft_dirty_wanted = not vma & VM_SOFTDIRTY and not bits & SOFT_DIRTY
+    if vma & VM_WRITE or vma & VM_SHARED:
+        return 0
+    exclusive = 1 if anon and s[folio + EXCLUSIVE] and not soft_dirty_wanted else 0
+    return m.k.gup_forced_write_ok(s[t + T_FLAGS], s[t + T_AUX], 1 if bits & DIRTY else 0, exclusive)
+
+
+def faultin_page(m: Machine, s: State, t: int, fault: int) -> int:
+    """handle_mm_fault() on behalf of GUP, mmap_lock held; then the same page is looked at again."""
+    mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
+    pte = pte_at(m, mm, page)
+    s[t + T_FAULT] = fault
+    s[t + T_RET] = POPULATE if s[t + T_PHASE] == POPULATE else FOLLOW_PAGE_PTE
+    if s[pte + PTE_SLOT]:
+        return do_swap_page(m, s, t, pte)
+    if not s[pte + PTE_BITS] & PRESENT:
+        return do_pte_missing(m, s, t, pte)
+    return do_wp_page(m, s, t, pte)
+
+
+# --- references and handles -----------------------------------------------------------------------------------------
+
+
+def grab(m: Machine, s: State, pfn: int, foll: int) -> None:
+    """try_grab_folio(): +1 for FOLL_GET, +1024 for FOLL_PIN; the zero page is not counted by every kernel."""
+    folio = folio_at(m, pfn)
+    if foll & FOLL_PIN:
+        if pfn != ZERO_PFN or m.k.gup_counts_zero_page():
+            s[folio + PINS] += 1
+    elif foll & FOLL_GET:
+        pg.folio_get(s, folio)
+
+
+def ungrab(m: Machine, s: State, pfn: int, foll: int) -> None:
+    folio = folio_at(m, pfn)
+    if foll & FOLL_PIN:
+        if pfn == ZERO_PFN and not m.k.gup_counts_zero_page():
+            return
+        if s[folio + PINS] == 0:
+            raise pg.ModelError("pin count below zero")
+        s[folio + PINS] -= 1
+        pg.free_if_unused(m, s, folio)
+    elif foll & FOLL_GET:
+        pg.folio_put(m, s, folio)
+
+
+def has_handle(s: State, t: int) -> int:
+    """Is the reference kept in a handle (pin, get and the interfaces), or for one access only (peek, poke)?"""
+    return 0 if s[t + T_SEQ] == NO_HANDLE else 1
+
+
+#: Stands in T_SEQ, which slow GUP does not use, for a request without a handle.
+NO_HANDLE = 255
+
+
+def record(m: Machine, s: State, t: int, pfn: int) -> None:
+    """The page goes into the caller's array; on to the next one."""
+    op = current_op(m, s, t)
+    page = s[t + T_PAGE]
+    entry = pin_page_at(m, op[OP_ARGS], page - op[OP_ARGS + 1])
+    s[entry + PIN_PFN] = pfn
+    s[entry + PIN_BOUND] = page + 1
+    s[t + T_PAGE] = page + 1
+
+
+def forget_taken(m: Machine, s: State, t: int) -> None:
+    """Give back every page taken so far and start again at the first."""
+    op = current_op(m, s, t)
+    first = op[OP_ARGS + 1]
+    for i in range(s[t + T_PAGE] - first):
+        entry = pin_page_at(m, op[OP_ARGS], i)
+        pfn = s[entry + PIN_PFN]
+        s[entry + PIN_PFN] = NO_PFN
+        s[entry + PIN_BOUND] = 0
+        ungrab(m, s, pfn, s[t + T_FLAGS])
+    s[t + T_PAGE] = first
+
+
+def gup_done(m: Machine, s: State, t: int) -> int:
+    s[pin_at(m, current_op(m, s, t)[OP_ARGS]) + PIN_HELD] = HELD
+    return finish(m, s, t, OK)
+
+
+def gup_failed(m: Machine, s: State, t: int, error: int) -> int:
+    """Nothing stays pinned; the handle is as if never taken. mmap_lock is held."""
+    mm = s[t + T_MM] - 1
+    if has_handle(s, t):
+        forget_taken(m, s, t)
+        handle = pin_at(m, current_op(m, s, t)[OP_ARGS])
+        for field in range(handle, handle + m.pin_size):
+            s[field] = 0
+    mmap_read_unlock(m, s, mm)
+    return finish(m, s, t, error)
+
+
+def unpin(m: Machine, s: State, t: int) -> int:
+    """unpin_user_pages() or put_page(): what the device wrote is marked dirty now, at completion, and not before."""
+    pin = current_op(m, s, t)[OP_ARGS]
+    handle = pin_at(m, pin)
+    held = s[handle + PIN_HELD]
+    if held == TAKING:
+        return BLOCKED  # another thread is still taking it
+    if held != HELD:
+        return finish(m, s, t, EINVAL)
+    mode = s[handle + PIN_MODE]
+    s[handle + PIN_HELD] = RELEASED
+    for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
+        pfn = s[entry + PIN_PFN]
+        s[entry + PIN_BOUND] = 0
+        if mode & MODE_IOMMU:
+            s[entry + PIN_PFN] = NO_PFN  # else the device keeps the address, for better or worse
+        if pfn == NO_PFN or mode & MODE_ODP:
+            continue
+        if mode & MODE_WRITE:
+            s[folio_at(m, pfn) + DIRTY_FOLIO] = 1
+        ungrab(m, s, pfn, FOLL_PIN if mode & MODE_PIN else FOLL_GET)
+    return finish(m, s, t, OK)
+
+
+# --- one access through a temporary reference -------------------------------------------------------------------------
+
+
+def gup_access(m: Machine, s: State, t: int) -> int:
+    """The copy to or from the page that GUP found, then the reference goes. No lock is held."""
+    op = current_op(m, s, t)
+    page, cell, value, write = op[OP_ARGS + 1], op[OP_ARGS + 2], op[OP_ARGS + 3], op[OP_ARGS + 4]
+    mm, pfn = s[t + T_MM] - 1, s[t + T_OLD]
+    folio = folio_at(m, pfn)
+    if write:
+        pg.write_cell(m, s, folio, cell, value, mm, page)
+        result = OK
+    else:
+        result = VALUE0 + pg.read_cell(m, s, folio, cell, mm, page)
+    s[t + T_OLD] = 0
+    ungrab(m, s, pfn, s[t + T_FLAGS])
+    return finish(m, s, t, result)
+
+
+# --- mlock, MADV_POPULATE_* -------------------------------------------------------------------------------------------
+
+
+def populate(m: Machine, s: State, t: int) -> int:
+    """populate_vma_page_range(): GUP without references; T_FLAGS says whether pages are made writable. mmap_lock held."""
+    mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
+    vma = s[vma_at(m, mm, page)]
+    write = s[t + T_FLAGS] & FOLL_WRITE
+    if not vma & VM_MAPPED or not vma & (VM_WRITE if write else VM_READ):
+        mmap_read_unlock(m, s, mm)
+        return finish(m, s, t, EFAULT)
+    bits = s[pte_at(m, mm, page) + PTE_BITS]
+    if not bits & PRESENT or (write and not bits & WRITE):
+        return faultin_page(m, s, t, FAULT_WRITE if write else 0)
+    s[t + T_PAGE] = page + 1
+    if page + 1 < s[t + T_END]:
+        return RAN
+    mmap_read_unlock(m, s, mm)
+    return finish(m, s, t, OK)

@@ -1,0 +1,162 @@
+"""mm/madvise.c, mlock, mremap: advice that changes the VMA, and advice that is an order."""
+
+from __future__ import annotations
+
+from cowcatcher.mm import page as pg
+from cowcatcher.mm.gup import populate
+from cowcatcher.mm.phases import BLOCKED, MADVISE_FREE_PTE, POPULATE, RAN
+from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_read_unlock
+from cowcatcher.state import (
+    ANON,
+    DIRTY,
+    DIRTY_FOLIO,
+    EFAULT,
+    EINVAL,
+    ENOMEM,
+    FOLL_WRITE,
+    KIND,
+    LAZYFREE,
+    LOCKED,
+    MM_LOCK,
+    MODE_ODP,
+    OK,
+    OP_ARGS,
+    PIN_BOUND,
+    PIN_MM,
+    PIN_MODE,
+    PIN_PAGE_SIZE,
+    PIN_PAGES,
+    PRESENT,
+    PTE_BITS,
+    PTE_PFN,
+    PTE_SLOT,
+    SWAPCACHE,
+    T_END,
+    T_FLAGS,
+    T_MM,
+    T_PAGE,
+    VM_LOCKED,
+    VM_MAPPED,
+    VM_SHARED,
+    VM_WIPEONFORK,
+    VM_WRITE,
+    Machine,
+    State,
+    current_mm,
+    current_op,
+    folio_at,
+    mm_at,
+    pin_at,
+    pte_at,
+    vma_at,
+)
+
+
+def madvise_vma(m: Machine, s: State, t: int) -> int:
+    """MADV_DONTFORK, DOFORK, WIPEONFORK, KEEPONFORK: a flag of the VMA, under mmap_lock for write; no pte is touched.
+
+    Operands: first page, end, flags to set, flags to clear. Advice that has no effect on small pages passes neither.
+    """
+    op = current_op(m, s, t)
+    mm = current_mm(m, s, t)
+    if s[mm_at(m, mm) + MM_LOCK]:
+        return BLOCKED
+    first, end, on, off = op[OP_ARGS], op[OP_ARGS + 1], op[OP_ARGS + 2], op[OP_ARGS + 3]
+    for page in range(first, end):
+        vma = vma_at(m, mm, page)
+        if not s[vma] & VM_MAPPED:
+            return finish(m, s, t, ENOMEM)
+        if on & VM_WIPEONFORK and (s[vma] & VM_SHARED or s[m.cache + page]):
+            return finish(m, s, t, EINVAL)  # private anonymous memory only
+        s[vma] = (s[vma] | on) & ~off
+    return finish(m, s, t, OK)
+
+
+def madvise_populate(m: Machine, s: State, t: int) -> int:
+    """MADV_POPULATE_READ, MADV_POPULATE_WRITE. Operands: first page, end, 1 for write."""
+    op = current_op(m, s, t)
+    if not m.k.madvise_knows_populate():
+        return finish(m, s, t, EINVAL)
+    mm = current_mm(m, s, t)
+    if mmap_read_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], POPULATE)
+    s[t + T_FLAGS] = FOLL_WRITE if op[OP_ARGS + 2] else 0
+    return populate(m, s, t)
+
+
+def mlock(m: Machine, s: State, t: int) -> int:
+    """VM_LOCKED, then every page is faulted in: for writing where that would break COW anyway."""
+    op = current_op(m, s, t)
+    mm = current_mm(m, s, t)
+    if s[mm_at(m, mm) + MM_LOCK]:
+        return BLOCKED
+    for page in range(op[OP_ARGS], op[OP_ARGS + 1]):
+        vma = vma_at(m, mm, page)
+        if not s[vma] & VM_MAPPED:
+            return finish(m, s, t, ENOMEM)
+        s[vma] |= VM_LOCKED
+    if mmap_read_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], POPULATE)
+    flags = s[vma_at(m, mm, op[OP_ARGS])]
+    s[t + T_FLAGS] = FOLL_WRITE if flags & VM_WRITE and not flags & VM_SHARED else 0
+    return populate(m, s, t)
+
+
+def mremap(m: Machine, s: State, t: int) -> int:
+    """move_page_tables(): every pte moves as it is, pinned or not. The name follows the mapping, so nothing else changes.
+
+    Only somebody who knows the page by its address notices: an on-demand-paging region still covers the old one.
+    """
+    op = current_op(m, s, t)
+    mm = current_mm(m, s, t)
+    if s[mm_at(m, mm) + MM_LOCK]:
+        return BLOCKED
+    for page in range(op[OP_ARGS], op[OP_ARGS + 1]):
+        if not s[vma_at(m, mm, page)] & VM_MAPPED:
+            return finish(m, s, t, EFAULT)
+        for pin in range(m.n_pins):
+            handle = pin_at(m, pin)
+            if s[handle + PIN_MM] == mm + 1 and s[handle + PIN_MODE] & MODE_ODP:
+                for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
+                    if s[entry + PIN_BOUND] == page + 1:
+                        s[entry + PIN_BOUND] = 0
+    return finish(m, s, t, OK)
+
+
+def madvise_free(m: Machine, s: State, t: int) -> int:
+    """MADV_FREE: the contents may be thrown away unless written again."""
+    op = current_op(m, s, t)
+    mm = current_mm(m, s, t)
+    if mmap_read_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], MADVISE_FREE_PTE)
+    return madvise_free_pte(m, s, t)
+
+
+def madvise_free_pte(m: Machine, s: State, t: int) -> int:
+    """One pte: clean now, its page without swap backing. Shared, locked or swap-cached pages are left alone."""
+    mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
+    vma = s[vma_at(m, mm, page)]
+    if not vma & VM_MAPPED or vma & VM_SHARED:
+        mmap_read_unlock(m, s, mm)
+        return finish(m, s, t, EINVAL if vma & VM_MAPPED else ENOMEM)
+    pte = pte_at(m, mm, page)
+    pg.forget_inherited(m, s, mm, page)
+    if s[pte + PTE_SLOT]:
+        pg.swap_free(m, s, s[pte + PTE_SLOT] - 1)
+        s[pte + PTE_SLOT] = s[pte + PTE_BITS] = 0
+    elif s[pte + PTE_BITS] & PRESENT:
+        folio = folio_at(m, s[pte + PTE_PFN])
+        if s[folio + KIND] == ANON and pg.folio_mapcount(s, folio) == 1 and not s[folio + LOCKED]:
+            pg.try_to_free_swap(m, s, folio)
+            if not s[folio + SWAPCACHE]:
+                s[folio + DIRTY_FOLIO] = 0
+                s[folio + LAZYFREE] = 1
+                s[pte + PTE_BITS] &= ~DIRTY
+    s[t + T_PAGE] = page + 1
+    if page + 1 < s[t + T_END]:
+        return RAN
+    mmap_read_unlock(m, s, mm)
+    return finish(m, s, t, OK)

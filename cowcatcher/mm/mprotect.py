@@ -1,0 +1,132 @@
+"""mm/mprotect.c, and fs/proc/task_mmu.c's clear_refs: write permission taken away and given back."""
+
+from __future__ import annotations
+
+from cowcatcher.mm import page as pg
+from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, RAN
+from cowcatcher.mm.task import begin_on_pages, finish, mmap_write_trylock, mmap_write_unlock
+from cowcatcher.state import (
+    ANON,
+    DIRTY,
+    ENOMEM,
+    EXCLUSIVE,
+    KIND,
+    MM_HAS_PINNED,
+    MM_PTL,
+    OK,
+    OP_ARGS,
+    PRESENT,
+    PTE_BITS,
+    PTE_PFN,
+    PTE_SLOT,
+    SOFT_DIRTY,
+    T_END,
+    T_MM,
+    T_PAGE,
+    T_PHASE,
+    VM_MAPPED,
+    VM_READ,
+    VM_SHARED,
+    VM_SOFTDIRTY,
+    VM_WRITE,
+    WRITE,
+    Machine,
+    State,
+    current_mm,
+    current_op,
+    folio_at,
+    mm_at,
+    pte_at,
+    vma_at,
+)
+
+
+def mprotect(m: Machine, s: State, t: int) -> int:
+    op = current_op(m, s, t)
+    mm = current_mm(m, s, t)
+    if mmap_write_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], MPROTECT_PTE)
+    return change_pte_range(m, s, t)
+
+
+def change_pte_range(m: Machine, s: State, t: int) -> int:
+    """One page: the VMA's flags and the pte together (only the page table is looked at without mmap_lock).
+
+    A private pte never becomes writable from its protection alone, since nobody has checked that the page is this process's own;
+    kernels that can tell spare the fault.
+    """
+    prot = current_op(m, s, t)[OP_ARGS + 2]
+    mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
+    vma = vma_at(m, mm, page)
+    if not s[vma] & VM_MAPPED:
+        mmap_write_unlock(m, s, mm)
+        return finish(m, s, t, ENOMEM)
+    s[vma] = s[vma] & ~(VM_READ | VM_WRITE) | prot
+    pte = pte_at(m, mm, page)
+    if s[pte + PTE_BITS] & PRESENT and not s[pte + PTE_SLOT]:
+        if not prot & VM_WRITE:
+            s[pte + PTE_BITS] &= ~WRITE
+        elif s[vma] & VM_SHARED or can_change_private_pte_writable(m, s, pte, s[vma]):
+            s[pte + PTE_BITS] |= WRITE
+    s[t + T_PAGE] = page + 1
+    if page + 1 < s[t + T_END]:
+        return RAN
+    mmap_write_unlock(m, s, mm)
+    return finish(m, s, t, OK)
+
+
+def can_change_private_pte_writable(m: Machine, s: State, pte: int, vma: int) -> int:
+    bits = s[pte + PTE_BITS]
+    folio = folio_at(m, s[pte + PTE_PFN])
+    if s[folio + KIND] != ANON or (not vma & VM_SOFTDIRTY and not bits & SOFT_DIRTY):
+        return 0
+    return m.k.mprotect_restores_write(s[folio + EXCLUSIVE], 1 if bits & DIRTY else 0)
+
+
+def clear_refs(m: Machine, s: State, t: int) -> int:
+    """echo 4 > /proc/self/clear_refs: every pte loses its soft-dirty bit and its write permission, to see the next write."""
+    mm = current_mm(m, s, t)
+    if mmap_write_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, 0, m.n_pages, CLEAR_REFS_PTE)
+    return clear_refs_pte(m, s, t)
+
+
+def clear_refs_pte(m: Machine, s: State, t: int) -> int:
+    """Under the page-table lock: is the page pinned? A pin that comes after the look is not noticed."""
+    mm = s[t + T_MM] - 1
+    page = s[t + T_PAGE]
+    while page < m.n_pages:
+        vma, pte = vma_at(m, mm, page), pte_at(m, mm, page)
+        s[vma] &= ~VM_SOFTDIRTY
+        bits = s[pte + PTE_BITS]
+        if not bits & PRESENT:
+            s[pte + PTE_BITS] &= ~SOFT_DIRTY
+        elif not skips(m, s, mm, vma, pte):
+            s[t + T_PAGE] = page
+            s[t + T_PHASE] = CLEAR_REFS_PTE_WRPROTECT
+            s[mm_at(m, mm) + MM_PTL] = page + 1
+            return RAN
+        page += 1
+    mmap_write_unlock(m, s, mm)
+    return finish(m, s, t, OK)
+
+
+def skips(m: Machine, s: State, mm: int, vma: int, pte: int) -> int:
+    """pte_is_pinned()."""
+    folio = folio_at(m, s[pte + PTE_PFN])
+    if s[vma] & VM_SHARED or s[folio + KIND] != ANON:
+        return 0
+    return m.k.clear_refs_skips(
+        s[mm_at(m, mm) + MM_HAS_PINNED], pg.folio_maybe_dma_pinned(s, folio), 1 if s[pte + PTE_BITS] & WRITE else 0
+    )
+
+
+def clear_refs_pte_wrprotect(m: Machine, s: State, t: int) -> int:
+    mm = s[t + T_MM] - 1
+    s[pte_at(m, mm, s[t + T_PAGE]) + PTE_BITS] &= ~(WRITE | SOFT_DIRTY)
+    s[mm_at(m, mm) + MM_PTL] = 0
+    s[t + T_PAGE] += 1
+    s[t + T_PHASE] = CLEAR_REFS_PTE
+    return clear_refs_pte(m, s, t)

@@ -1,0 +1,4 @@
+"""The same test on a real kernel: lowered to a schedule of system calls, executed by the agent, compared with the model.
+
+Nothing is imported here: reading a test must not pay for running one.
+"""

@@ -1,0 +1,76 @@
+"""The agent, built once with whatever C compiler this machine has, and kept in the user's cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+SOURCE: Final = Path(__file__).parent / "agent" / "agent.c"
+COMPILERS: Final = ("cc", "gcc", "clang")
+FLAGS: Final = ("-O2", "-pthread", "-Wall", "-Wextra")
+#: Static first: a static agent also runs as the init of a virtual machine. Dynamic where there is no static libc.
+LINKAGES: Final = (("-static",), ())
+
+
+class BuildError(Exception):
+    """There is no agent; the text says why and what to do next."""
+
+
+def cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/cowcatcher``, by default below ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "cowcatcher"
+
+
+def find_compiler() -> str | None:
+    """Full path of a C compiler: ``$CC``, else the first of :data:`COMPILERS` on the path."""
+    import shutil
+
+    named = os.environ.get("CC", "")
+    for name in (named, *COMPILERS) if named else COMPILERS:
+        if path := shutil.which(name):
+            return path
+    return None
+
+
+def agent_path() -> Path:
+    """The agent's executable, built now unless this source was built by this compiler before."""
+    import hashlib
+    import subprocess
+
+    compiler = find_compiler()
+    if compiler is None:
+        raise BuildError(
+            "no C compiler found (looked for $CC, cc, gcc, clang): the agent that runs tests on a real kernel is a small C "
+            "program; install one, for instance `apt install gcc libc6-dev` or `dnf install gcc glibc-static`, or set CC"
+        )
+    source = SOURCE.read_bytes()
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    digest = hashlib.sha256(b"\0".join([source, version, " ".join(FLAGS).encode()])).hexdigest()[:20]
+    target = cache_dir() / f"agent-{digest}"
+    if not target.exists():
+        _build(compiler, target)
+    return target
+
+
+def _build(compiler: str, target: Path) -> None:
+    import subprocess
+    import tempfile
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workplace = tempfile.TemporaryDirectory(dir=target.parent, prefix="build-")
+    except OSError as e:
+        raise BuildError(f"cannot write to {target.parent}: {e.strerror}; set XDG_CACHE_HOME to a directory that can be written") from e
+    said = ""
+    with workplace as place:
+        made = Path(place) / "agent"
+        for linkage in LINKAGES:
+            command = [compiler, *linkage, *FLAGS, str(SOURCE), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            if done.returncode == 0:
+                made.replace(target)  # atomic: another cowcatcher may be building it too
+                return
+            said = f"{' '.join(command)}\n{done.stderr.strip()}"
+    raise BuildError(f"the agent could not be built; the C library's headers may be missing (`apt install libc6-dev`). {said}")

@@ -1,0 +1,332 @@
+"""Tests run on the kernel of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
+
+from cowcatcher.litmus.ast import Test
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from cowcatcher.real.lower import Lowered
+
+Status: TypeAlias = Literal["ok", "not applicable", "could not tell", "timeout", "crash"]
+#: What a register holds: a value, "OK" after a statement that gives none, an error's name.
+Result: TypeAlias = int | str
+
+OK: Final = "OK"
+#: What the agent may need beyond a test's own time limit: reaping its processes, and a loaded machine.
+GRACE: Final = 15.0
+#: After the agent is gone, its processes are killed by the kernel; this long they may take to disappear.
+REAP: Final = 10.0
+
+
+class AgentError(Exception):
+    """The agent did not work at all: not a verdict about any test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a mapping as one process had it. ``pfn`` is None where the kernel does not tell, as to ordinary users."""
+
+    process: str
+    mapping: str
+    index: int
+    state: Literal["present", "swapped", "empty", "none", "unknown"]  # empty: mapped, but no page yet
+    pfn: int | None = None
+    mapcount: int | None = None
+    flags: int | None = None  # /proc/kpageflags
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One step of the log: whose, which statement, what came of it; ``pages`` after it if the run was traced."""
+
+    actor: str
+    index: int
+    statement: str
+    result: Result | None
+    outcome: Literal["value", "error", "signal", "killed", "not_run", "blocked"]
+    pages: tuple[Page, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one run of a test showed. ``reason`` says why whenever ``status`` is not "ok"."""
+
+    test: str
+    status: Status
+    reason: str = ""
+    run: int = 0
+    registers: dict[str, Result] = field(default_factory=dict)
+    pins: dict[str, Result] = field(default_factory=dict)
+    deaths: dict[str, str] = field(default_factory=dict)  # process -> "exit" or the signal's name
+    blocked: tuple[str, ...] = ()  # actors that wait for what cannot come any more
+    pages: tuple[Page, ...] = ()
+    pinned: dict[tuple[str, int], int] = field(default_factory=dict)  # (pin, its page) -> PFN when it was taken
+    log: tuple[Done, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    kernel: str = ""
+    microseconds: int = 0
+
+
+def run_host(
+    tests: Sequence[Test],
+    *,
+    timeout: float = 10.0,
+    repeat: int = 1,
+    trace: bool = False,
+    agent: Path | None = None,
+    wrapper: Sequence[str] = (),
+) -> list[Observation]:
+    """Every test ``repeat`` times on this kernel; the runs of a test stand together, in the order of ``tests``.
+
+    ``timeout`` is one run's, in seconds. ``trace`` notes the pages after every step. ``wrapper`` is a command that runs
+    the agent, such as ``setpriv …``.
+    """
+    from cowcatcher.litmus.order import NoOrder
+    from cowcatcher.real.lower import Facilities, NotApplicable, lower
+
+    facilities = Facilities(swap=has_swap())
+    lowered: list[Lowered] = []
+    answers: list[Observation | None] = []
+    for test in tests:
+        try:
+            lowered.extend([lower(test, facilities)] * repeat)
+            answers.extend([None] * repeat)
+        except (NotApplicable, NoOrder) as e:
+            answers.extend(Observation(test.name, "not applicable", str(e), run) for run in range(repeat))
+    ran = iter(run_lowered(lowered, timeout=timeout, trace=trace, agent=agent, wrapper=wrapper))
+    return [replace(next(ran), run=i % repeat) if o is None else o for i, o in enumerate(answers)]
+
+
+def run_lowered(
+    tests: Sequence[Lowered],
+    *,
+    timeout: float = 10.0,
+    trace: bool = False,
+    agent: Path | None = None,
+    wrapper: Sequence[str] = (),
+) -> list[Observation]:
+    """The tests one after another, by one agent for as many as it survives, then by another for the rest."""
+    from cowcatcher.real.build import agent_path
+
+    if not tests:
+        return []
+    command = [*wrapper, str(agent or agent_path())]
+    seen: list[Observation] = []
+    while len(seen) < len(tests):
+        left = tests[len(seen) :]
+        with closing(_converse(left, command, timeout, trace)) as conversation:
+            for lowered, answers in zip(left, conversation, strict=False):
+                seen.append(_read(lowered, answers, timeout))
+    return seen
+
+
+def has_swap() -> bool:
+    """Is there a swap area in use?"""
+    try:
+        return len(Path("/proc/swaps").read_text().splitlines()) > 1
+    except OSError:
+        return False
+
+
+def _converse(
+    tests: Sequence[Lowered], command: list[str], timeout: float, trace: bool
+) -> Generator[list[list[str]], None, None]:
+    """The answers to one test after another, as words; the last ones lack their "done" if the agent did not survive."""
+    import os
+    import selectors
+    import subprocess
+    import tempfile
+    import time
+
+    with tempfile.TemporaryFile("w+") as text, tempfile.TemporaryFile("w+") as complaints:
+        for number, lowered in enumerate(tests):
+            text.write(lowered.text(number, timeout, trace))
+        text.seek(0)  # the agent shares the position: this flushes and rewinds
+        directory = next((d for d in ("/var/tmp", tempfile.gettempdir()) if os.access(d, os.W_OK)), None)
+        arguments = ["--files", directory] if directory else []
+        # A session of its own: Ctrl-C is for this process, which then ends the agent in its own time.
+        agent = subprocess.Popen(
+            [*command, *arguments], stdin=text, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True, bufsize=0
+        )  # fmt: skip
+        assert agent.stdout is not None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(agent.stdout, selectors.EVENT_READ)
+                rest = b""
+                answers: list[list[str]] = []
+                started = ended = 0
+                deadline = time.monotonic() + timeout + GRACE
+                while ended < len(tests) and selector.select(max(0.0, deadline - time.monotonic())):
+                    chunk = os.read(agent.stdout.fileno(), 1 << 16)
+                    if not chunk:
+                        break
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        words = line.decode("ascii", "replace").split()
+                        if words[0] == "test":
+                            answers = []
+                            started += 1
+                            deadline = time.monotonic() + timeout + GRACE
+                        answers.append(words)
+                        if words[0] == "done":
+                            ended += 1
+                            yield answers
+            if ended < len(tests):
+                _end(agent)
+                if started == ended:
+                    complaints.seek(0)
+                    raise AgentError(f"the agent ended before its work was done: {complaints.read().strip() or 'no message'}")
+                yield answers
+        finally:
+            _end(agent)
+
+
+def _end(agent: subprocess.Popen[bytes]) -> None:
+    """Kill the agent. Its processes follow it; each has its output open, so the end of that is the end of them all."""
+    if agent.stdout is None or agent.stdout.closed:
+        return
+    agent.kill()
+    agent.wait()
+    _drain(agent.stdout)
+    agent.stdout.close()
+
+
+def _drain(stream: IO[bytes]) -> None:
+    import os
+    import select
+    import time
+
+    deadline = time.monotonic() + REAP
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([stream], [], [], left)[0] and not os.read(stream.fileno(), 1 << 16):
+            return
+
+
+def _error_name(number: int) -> str:
+    import errno
+
+    return errno.errorcode.get(number, f"errno {number}")
+
+
+def _signal_name(number: int) -> str:
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _read(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
+    """One test's answers, understood."""
+    import os
+
+    from cowcatcher.litmus.printer import statement_text
+    from cowcatcher.litmus.statements import SIGNATURES
+
+    registers: dict[str, Result] = {}
+    pins: dict[str, Result] = {}
+    deaths: dict[str, str] = {}
+    pinned: dict[tuple[str, int], int] = {}
+    blocked: dict[str, None] = {}
+    log: list[Done] = []
+    pages: dict[int, list[Page]] = {}
+    status: Status = "crash"
+    reason, microseconds = "", 0
+    for words in answers:
+        match words:
+            case ["setup", mapping, what, kind, number]:
+                reason = _setup_failure(lowered, int(mapping), what, kind, int(number))
+            case ["pin", _, pin, page, pfn]:
+                if int(pfn, 16):
+                    pinned[lowered.pins[int(pin)][0], int(page)] = int(pfn, 16)
+            case ["step", step, kind, number]:
+                actor, index, statement = lowered.steps[int(step)].step
+                result: Result | None = None
+                if kind == "value":
+                    result = int(number) if SIGNATURES[statement.op].gives == "value" else OK
+                elif kind in ("error", "signal"):
+                    result = _error_name(int(number)) if kind == "error" else _signal_name(int(number))
+                if kind == "blocked":
+                    blocked[actor] = None
+                log.append(Done(actor, index, statement_text(statement), result, kind))  # type: ignore[arg-type]
+                if statement.target and result is not None:
+                    registers[statement.target] = result
+                    if SIGNATURES[statement.op].gives == "pin":
+                        pins[statement.target] = result
+            case ["page", step, who, mapping, index_, state, pfn, mapcount, flags]:
+                known = int(pfn, 16) != 0
+                pages.setdefault(int(step), []).append(
+                    Page(
+                        lowered.actors[int(who)], lowered.test.memory[int(mapping)].name, int(index_),
+                        state,  # type: ignore[arg-type]
+                        int(pfn, 16) or None, int(mapcount) if known else None, int(flags, 16) if known else None,
+                    )
+                )  # fmt: skip
+            case ["end", who, how, number]:
+                deaths[lowered.actors[int(who)]] = "exit" if how == "exit" else _signal_name(int(number))
+            case ["done", _, how, step, time]:
+                microseconds = int(time)
+                if how == "done":
+                    status = "ok"
+                elif how == "setup":
+                    status = "not applicable"
+                    reason = reason or "the processes of the test could not be set up"
+                else:
+                    status = "timeout"
+                    reason = f"{_where(lowered, int(step))} took longer than {timeout:g} s"
+    if status == "crash":
+        done = len(log)
+        reason = f"the agent did not survive {_where(lowered, done) if done else 'the setup'}"
+    if status == "ok" and (limit := _out_of_locked_memory(lowered, log)):
+        status, reason = "not applicable", limit
+    last = max(pages, default=-1)
+    return Observation(
+        lowered.test.name, status, reason, 0, registers, pins, deaths, tuple(blocked), tuple(pages.get(last, ())), pinned,
+        tuple(Done(d.actor, d.index, d.statement, d.result, d.outcome, tuple(pages.get(i, ()))) for i, d in enumerate(log)),
+        lowered.stand_ins, lowered.notes, os.uname().release, microseconds,
+    )  # fmt: skip
+
+
+def _where(lowered: Lowered, step: int) -> str:
+    from cowcatcher.litmus.printer import statement_text
+
+    if step >= len(lowered.steps):
+        return "the end of the test"
+    at = lowered.steps[step].step
+    return f"{at.actor}: {statement_text(at.statement)}"
+
+
+def _setup_failure(lowered: Lowered, mapping: int, what: str, kind: str, number: int) -> str:
+    """Why a test could not even begin, in terms of what is missing."""
+    name = lowered.test.memory[mapping].name if mapping < len(lowered.test.memory) else "?"
+    error = _error_name(number) if kind == "error" else _signal_name(number) if kind == "signal" else kind
+    huge = mapping < len(lowered.test.memory) and lowered.test.memory[mapping].kind.startswith("hugetlb")
+    if what == "io_uring_setup":
+        hint = "ulimit -l" if error == "ENOMEM" else "/proc/sys/kernel/io_uring_disabled"
+        return f"io_uring_setup() failed with {error}: see {hint}"
+    if what == "huge_page":
+        return f"{name}: the kernel gave no transparent huge page (see /sys/kernel/mm/transparent_hugepage/enabled)"
+    if huge and what in ("mmap", "touch"):
+        return f"{name}: no huge page to be had, {what} gave {error} (see /proc/sys/vm/nr_hugepages)"
+    return f"setting {name} up: {what} gave {error}"
+
+
+def _out_of_locked_memory(lowered: Lowered, log: list[Done]) -> str:
+    """RLIMIT_MEMLOCK bounds what an ordinary user may register; running into it says nothing about the kernel's rules."""
+    import resource
+
+    for lowered_step, done in zip(lowered.steps, log, strict=False):
+        if lowered_step.pin >= 0 and done.result == "ENOMEM" and lowered_step.step.statement.op not in ("dma_read", "dma_write"):
+            soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+            return f"{done.statement} gave ENOMEM; RLIMIT_MEMLOCK is {soft} bytes (see ulimit -l)"
+    return ""

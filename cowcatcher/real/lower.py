@@ -1,0 +1,297 @@
+"""From a test to the text that the agent executes, and from the agent's text back to what happened.
+
+The text, one item a line, all numbers decimal unless said otherwise:
+
+    test ID TIMEOUT_MS TRACE            begins a test; TRACE 1: pages after every step, not only after the last
+    actor p|t|d OWNER                   in order, from 0; actor 0 is the first process; OWNER: a thread's process
+    map KIND TOUCH PAGES STRIDE LENGTH PROT      in order, from 0; TOUCH w, r or -; sizes in bytes; PROT as mprotect()
+    cell MAPPING OFFSET VALUE           an initial value, in every page of the mapping
+    step ACTOR OP MAPPING PAGE OFFSET TARGET VALUE FATAL
+                                        PAGE -1: the whole mapping; TARGET: an actor, event or pin; FATAL 1: a SIGSEGV
+                                        ends the process
+    run                                 executes it
+
+and the answers:
+
+    test ID
+    setup MAPPING WHAT ANSWER NUMBER    a preparation did not succeed
+    pin STEP PIN PAGE PFN               the frame behind a pin when it was taken; PFN hexadecimal, 0: not to be had
+    step STEP ANSWER NUMBER             ANSWER value, error (errno), signal, killed, not_run (its process is gone),
+                                        blocked (waits for what can no longer come)
+    page STEP ACTOR MAPPING PAGE STATE PFN MAPCOUNT FLAGS
+                                        STATE present, swapped, empty (mapped, no page yet), none, unknown; PFN and
+                                        FLAGS hexadecimal, 0: not to be had
+    end ACTOR exit|signal NUMBER        a process that ended by itself
+    done ID done|setup|timeout STEP MICROSECONDS
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from cowcatcher.litmus.ast import Flags, Mapping, Number, Place, Statement, Test
+from cowcatcher.litmus.order import OrderedStep, argument, ordered
+from cowcatcher.litmus.printer import statement_text
+
+PAGE: Final = 4096
+HUGE_PAGE: Final = 2 << 20
+#: Cells of a page lie this far apart: a device that moves whole 512-byte sectors leaves the others alone.
+CELL_DISTANCE: Final = 512
+WHOLE: Final = -1
+MAX_EVENTS: Final = 16
+
+ADVICE: Final = {
+    "DONTNEED": 4, "FREE": 8, "DONTFORK": 10, "DOFORK": 11, "MERGEABLE": 12, "UNMERGEABLE": 13, "HUGEPAGE": 14,
+    "WIPEONFORK": 18, "KEEPONFORK": 19, "PAGEOUT": 21, "POPULATE_READ": 22, "POPULATE_WRITE": 23, "COLLAPSE": 25,
+}  # fmt: skip
+PROT: Final = {"NONE": 0, "R": 1, "RW": 3}
+
+#: Interfaces that take the same pin as an io_uring fixed buffer: writable, long-term, FOLL_PIN.
+SAME_CLASS: Final = {
+    "io_uring_register": None,
+    "ibv_reg_mr": "io_uring fixed buffer for an RDMA memory region",
+    "vfio_map": "io_uring fixed buffer for a VFIO mapping",
+    "xdp_umem": "io_uring fixed buffer for an AF_XDP packet area",
+}
+PLAIN: Final = {
+    "load", "store", "fork", "vfork", "exit", "exec", "wait", "post", "await", "munmap", "mprotect", "mremap", "mlock",
+    "madvise", "clear_refs", "unpin", "dma_read", "dma_write",
+}  # fmt: skip
+REMOTE: Final = {"process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write"}
+NOT_HERE: Final = {
+    "odp_reg_mr": "on-demand paging needs RDMA hardware",
+    "dio_read": "holding a direct read in flight needs a block device that waits",
+    "dio_write": "holding a direct write in flight needs a block device that waits",
+    "ksm_scan": "it would switch on a daemon that scans every process of this machine",
+    "migrate": "moving a chosen page needs a second memory node",
+}
+
+
+class NotApplicable(Exception):
+    """This test cannot be run here; the text names the statement and what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facilities:
+    """What the machine that will run the test has, as far as lowering depends on it."""
+
+    swap: bool = False
+
+
+class LoweredStep(NamedTuple):
+    step: OrderedStep
+    pin: int  # number of the pin it takes or uses, or -1
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A test for the agent: its text without the first and last line, and what the numbers in it mean."""
+
+    test: Test
+    lines: tuple[str, ...]
+    steps: tuple[LoweredStep, ...]
+    actors: tuple[str, ...]
+    pins: tuple[tuple[str, Place], ...]  # name ("" if it has none) and what was pinned
+    stand_ins: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def text(self, number: int, timeout: float, trace: bool) -> str:
+        return "\n".join([f"test {number} {round(timeout * 1000)} {int(trace)}", *self.lines, "run", ""])
+
+
+def lower(test: Test, facilities: Facilities | None = None) -> Lowered:
+    """Raises :class:`NotApplicable`, or ``NoOrder`` where the test has no ordered form."""
+    return _Lowering(test, facilities or Facilities()).result()
+
+
+@dataclass
+class _Lowering:
+    test: Test
+    facilities: Facilities
+    lines: list[str] = field(default_factory=list)
+    pins: list[tuple[str, Place]] = field(default_factory=list)
+    pin_numbers: dict[str, int] = field(default_factory=dict)
+    piped: set[int] = field(default_factory=set)
+    released: set[str] = field(default_factory=set)
+    scattered: set[str] = field(default_factory=set)  # mappings whose pages mremap() moved one by one
+    events: list[str] = field(default_factory=list)
+    stand_ins: list[str] = field(default_factory=list)
+
+    def result(self) -> Lowered:
+        schedule = ordered(self.test)
+        # The agent's actor 0 is the first process, wherever it stands in the text.
+        first = next((a for a in self.test.actors if a.kind == "process"), None)
+        if first is None:
+            raise NotApplicable("the test has no process")
+        order = [first, *(a for a in self.test.actors if a is not first)]
+        self.actors = [a.name for a in order]
+        for i, actor in enumerate(order):
+            owner = self.actors.index(actor.process) if actor.kind == "thread" else i
+            self.lines.append(f"actor {actor.kind[0]} {owner}")
+        for mapping in self.test.memory:
+            self._map(mapping)
+        steps = [self._step(step) for step in schedule]
+        notes = [f"kernel may {k.action}: did not happen by itself in an ordered run" for k in self.test.kernel_may]
+        return Lowered(
+            self.test, tuple(self.lines), tuple(steps), tuple(self.actors), tuple(self.pins),
+            tuple(dict.fromkeys(self.stand_ins)), tuple(notes),
+        )  # fmt: skip
+
+    # --- memory -------------------------------------------------------------------------------------------------
+
+    def _map(self, mapping: Mapping) -> None:
+        for flag, why in (("crowded", "1024 further processes"), ("batched", "control over the per-CPU LRU batches")):
+            if flag in mapping.flags:
+                raise NotApplicable(f"{mapping.name} is {flag}: that needs {why}")
+        kind = "thp" if "thp" in mapping.flags else mapping.kind.removesuffix("_zero")
+        stride = HUGE_PAGE if kind.startswith("hugetlb") else PAGE
+        length = HUGE_PAGE if self._wants_huge_page(mapping) else mapping.pages * stride
+        touch = "r" if mapping.kind == "anon_zero" else "w" if mapping.cells and mapping.kind != "file_private" else "-"
+        number = self.test.memory.index(mapping)
+        self.lines.append(f"map {kind} {touch} {mapping.pages} {stride} {length} {PROT[mapping.prot]}")
+        for i, (_, value) in enumerate(mapping.cells):
+            self.lines.append(f"cell {number} {i * CELL_DISTANCE} {value}")
+
+    def _wants_huge_page(self, mapping: Mapping) -> bool:
+        """Does the mapping have to be as large as a huge page, with the pages of the test at its beginning?"""
+        if "thp" in mapping.flags:
+            return True
+        advice = {
+            argument(s, 1) for a in self.test.actors for s in a.body if s.op == "madvise" and argument(s) == mapping.name
+        }  # fmt: skip
+        return mapping.kind in ("anon", "anon_zero", "shared_anon") and not advice.isdisjoint({"HUGEPAGE", "COLLAPSE"})
+
+    def _mapping(self, place: Place) -> tuple[int, Mapping]:
+        for i, mapping in enumerate(self.test.memory):
+            if mapping.name == place.name:
+                return i, mapping
+        raise NotApplicable(f"there is no mapping named {place.name}")
+
+    def _cell_offset(self, mapping: Mapping, place: Place) -> int:
+        if place.cell is None:
+            return 0
+        return [name for name, _ in mapping.cells].index(place.cell) * CELL_DISTANCE
+
+    # --- statements ---------------------------------------------------------------------------------------------
+
+    def _step(self, step: OrderedStep) -> LoweredStep:
+        statement = step.statement
+        op = statement.op
+        if op in NOT_HERE:
+            raise NotApplicable(f"{statement_text(statement)}: {NOT_HERE[op]}")
+        mapping = page = offset = target = value = 0
+        pin = -1
+        place = next((a for a in statement.args if isinstance(a, Place)), None)
+        number = next((a.value for a in statement.args if isinstance(a, Number)), 0)
+        if op in ("dma_read", "dma_write", "unpin"):
+            assert place is not None
+            pin = target = self._used_pin(statement, place)
+            page, offset, value = place.index or 0, self._cell_offset(self._mapping(self.pins[pin][1])[1], place), number
+        elif op in ("post", "await"):
+            target = self._event(argument(statement))
+        elif op in ("fork", "vfork", "wait"):
+            target = self.actors.index(argument(statement))
+            if op == "vfork" and any(a.kind == "thread" and a.process == argument(statement) for a in self.test.actors):
+                raise NotApplicable(f"{statement_text(statement)}: a vfork child with threads would run them in its parent")
+        elif op == "exec" and self._is_thread(step.actor):
+            raise NotApplicable(f"{statement_text(statement)} in thread {step.actor}: the agent's exec is the process's first thread's")
+        elif place is not None:
+            mapping, what = self._mapping(place)
+            whole = place.index is None and op not in ("load", "store", *REMOTE)
+            page, offset, value = WHOLE if whole else place.index or 0, self._cell_offset(what, place), number
+            if what.name in self.scattered and whole:
+                raise NotApplicable(f"{statement_text(statement)}: pages of {what.name} were moved one by one and lie scattered now")
+            if op in REMOTE:
+                op, target = REMOTE[op], self.actors.index(argument(statement, 0))
+            elif op == "mremap" and not whole and what.pages > 1:
+                self.scattered.add(what.name)
+            elif op == "mprotect":
+                value = PROT[argument(statement, 1)]
+            elif op == "madvise":
+                value = self._advice(statement)
+            elif op not in PLAIN:
+                op = self._pin_op(statement, what)
+                pin = target = self._new_pin(statement, place, op)
+        elif op not in PLAIN:
+            raise NotApplicable(f"{statement_text(statement)}: the agent has no such statement")
+        fatal = int(op in ("load", "store") and statement.target is None)
+        actor = self.actors.index(step.actor)
+        self.lines.append(f"step {actor} {op} {mapping} {page} {offset} {target} {value} {fatal}")
+        return LoweredStep(step, pin)
+
+    def _is_thread(self, actor: str) -> bool:
+        return any(a.name == actor and a.kind == "thread" for a in self.test.actors)
+
+    def _event(self, name: str) -> int:
+        if name not in self.events:
+            self.events.append(name)
+        if len(self.events) > MAX_EVENTS:
+            raise NotApplicable(f"more than {MAX_EVENTS} events")
+        return self.events.index(name)
+
+    def _advice(self, statement: Statement) -> int:
+        name = argument(statement, 1)
+        if name == "PAGEOUT" and not self.facilities.swap:
+            raise NotApplicable(f"{statement_text(statement)}: no swap on this machine, so nothing would be paged out (see swapon(8))")
+        return ADVICE[name]
+
+    # --- pins ---------------------------------------------------------------------------------------------------
+
+    def _pin_op(self, statement: Statement, mapping: Mapping) -> str:
+        """Which of the agent's two ways to hold a page this statement is."""
+        op, text = statement.op, statement_text(statement)
+        flags = next((set(a.names) for a in statement.args if isinstance(a, Flags)), set[str]())
+        if op in ("vmsplice", "get") and mapping.kind.startswith("hugetlb"):
+            raise NotApplicable(f"{text}: a pipe has too few slots for huge pages")
+        if op == "vmsplice":
+            return "pipe_pin"
+        if op == "get":
+            if flags & {"WRITE", "FORCE", "LONGTERM"}:
+                raise NotApplicable(f"{text}: the only FOLL_GET reference that user space can hold here is vmsplice's, for reading")
+            self.stand_ins.append(f"vmsplice for {text}")
+            return "pipe_pin"
+        if op in SAME_CLASS:
+            if len(statement.args) > 1:
+                raise NotApplicable(f"{text}: io_uring always pins for writing, so it cannot stand in for a read-only pin")
+            if stand_in := SAME_CLASS[op]:
+                self.stand_ins.append(stand_in)
+            forces = op == "ibv_reg_mr"
+        elif op == "pin":
+            if "WRITE" not in flags:
+                raise NotApplicable(f"{text}: io_uring always pins for writing; nothing here holds a FOLL_PIN for reading")
+            if "LONGTERM" not in flags:
+                raise NotApplicable(f"{text}: nothing here holds a short-term write pin; it takes a direct read in flight")
+            self.stand_ins.append(f"io_uring fixed buffer for {text}")
+            forces = "FORCE" in flags
+        else:
+            raise NotApplicable(f"{text}: the agent has no such statement")
+        if forces and self._may_be_unwritable(mapping):
+            raise NotApplicable(f"{text}: io_uring does not force its way past a protection, as this pin does (FOLL_FORCE)")
+        return "uring_pin"
+
+    def _may_be_unwritable(self, mapping: Mapping) -> bool:
+        protects = (s for a in self.test.actors for s in a.body if s.op == "mprotect" and argument(s) == mapping.name)
+        return mapping.prot == "R" or any(argument(s, 1) != "RW" for s in protects)
+
+    def _new_pin(self, statement: Statement, place: Place, op: str) -> int:
+        number = len(self.pins)
+        self.pins.append((statement.target or "", place))
+        if op == "pipe_pin":
+            self.piped.add(number)
+        if statement.target:
+            self.pin_numbers[statement.target] = number
+            self.released.discard(statement.target)
+        return number
+
+    def _used_pin(self, statement: Statement, place: Place) -> int:
+        number = self.pin_numbers.get(place.name)
+        if number is None:
+            raise NotApplicable(f"{statement_text(statement)}: in the ordered form {place.name} is not taken before it is used")
+        if statement.op == "unpin":
+            self.released.add(place.name)
+        elif place.name in self.released:
+            raise NotApplicable(f"{statement_text(statement)}: io_uring refuses to use a buffer once it is released")
+        elif statement.op == "dma_write" and number in self.piped:
+            raise NotApplicable(f"{statement_text(statement)}: a pipe holds its pages for reading; nothing writes through it")
+        return number

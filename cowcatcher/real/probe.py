@@ -1,0 +1,240 @@
+"""What this machine can do for tests on its own kernel: the table behind ``cowcatcher doctor``.
+
+Every probe tries the thing itself where that is cheap and leaves nothing behind; where it only looks, ``why`` says at what.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ctypes
+
+#: System calls without a wrapper in the C library; these two numbers differ (io_uring's is the same everywhere).
+SYS_IO_URING_SETUP: Final = 425
+SYS_USERFAULTFD: Final = {"x86_64": 323, "aarch64": 282, "riscv64": 282, "ppc64le": 364, "s390x": 355}
+#: Locked memory that the largest test of the catalogue needs for its pins: a huge page.
+MEMLOCK_NEEDED: Final = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """``ok``: it is there. ``why``: what was found. ``next_step``: what to do if it is missing and wanted."""
+
+    name: str
+    ok: bool
+    why: str
+    next_step: str = ""
+
+
+def probe() -> list[Capability]:
+    """Everything, in the order of a report. Takes a few milliseconds."""
+    probes: tuple[Callable[[], Capability], ...] = (
+        _kernel, _root, _compiler, _page_size, _io_uring, _memlock, _pagemap, _vmsplice, _process_vm, _proc_mem, _swap, _thp,
+        _hugepages, _ksm, _userfaultfd, _soft_dirty, _kvm, _qemu,
+    )  # fmt: skip
+    return [p() for p in probes]
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _errno_name() -> str:
+    import ctypes
+    import errno
+
+    return errno.errorcode.get(ctypes.get_errno(), "an unknown error")
+
+
+def _kernel() -> Capability:
+    name = os.uname()
+    return Capability("kernel", name.sysname == "Linux", f"{name.sysname} {name.release} {name.machine}", "run on Linux")
+
+
+def _root() -> Capability:
+    root = os.geteuid() == 0
+    return Capability(
+        "root", root, f"effective user {os.geteuid()}",
+        "" if root else "tests run as an ordinary user too; questions about frames (same_page) then stay open",
+    )  # fmt: skip
+
+
+def _compiler() -> Capability:
+    from cowcatcher.real.build import find_compiler
+
+    path = find_compiler()
+    return Capability(
+        "C compiler", path is not None, path or "none of $CC, cc, gcc, clang was found",
+        "" if path else "install gcc or clang and the C library's headers: the agent is built on first use",
+    )  # fmt: skip
+
+
+def _page_size() -> Capability:
+    size = os.sysconf("SC_PAGE_SIZE")
+    return Capability("4 KiB pages", size == 4096, f"pages of {size} bytes", "" if size == 4096 else "use a kernel with 4 KiB pages")
+
+
+def _io_uring() -> Capability:
+    """A ring made and closed again."""
+    import ctypes
+
+    fd = _libc().syscall(SYS_IO_URING_SETUP, 1, ctypes.create_string_buffer(120))
+    disabled = _read("/proc/sys/kernel/io_uring_disabled")
+    setting = f"kernel.io_uring_disabled = {disabled}" if disabled else "no kernel.io_uring_disabled"
+    if fd >= 0:
+        os.close(fd)
+        return Capability("io_uring", True, setting)
+    step = "sysctl kernel.io_uring_disabled=0" if disabled not in ("", "0") else "use a kernel with CONFIG_IO_URING, outside seccomp"
+    return Capability("io_uring", False, f"io_uring_setup() gave {_errno_name()}, {setting}", step)
+
+
+def _memlock() -> Capability:
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    enough = soft == resource.RLIM_INFINITY or soft >= MEMLOCK_NEEDED or os.geteuid() == 0
+    said = "no limit" if soft == resource.RLIM_INFINITY else f"RLIMIT_MEMLOCK is {soft} bytes"
+    return Capability("locked memory", enough, said, "" if enough else f"ulimit -l {MEMLOCK_NEEDED // 1024}")
+
+
+def _pagemap() -> Capability:
+    """The frame of a page of this very process."""
+    import ctypes
+
+    page = ctypes.create_string_buffer(b"x", 8192)
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as f:
+            f.seek(ctypes.addressof(page) // 4096 * 8)
+            entry = int.from_bytes(f.read(8), "little")
+    except OSError as e:
+        return Capability("frame numbers", False, f"/proc/self/pagemap: {e.strerror}", "run as root")
+    if entry & ((1 << 55) - 1):
+        return Capability("frame numbers", True, "/proc/self/pagemap shows them")
+    return Capability("frame numbers", False, "/proc/self/pagemap hides them", "run as root, or with CAP_SYS_ADMIN")
+
+
+def _vmsplice() -> Capability:
+    import ctypes
+
+    reader, writer = os.pipe()
+    try:
+        text = ctypes.create_string_buffer(b"x", 1)
+        iovec = (ctypes.c_void_p * 2)(ctypes.addressof(text), 1)
+        ok = _libc().vmsplice(writer, iovec, 1, 0) == 1
+        return Capability("vmsplice", ok, "works" if ok else f"gave {_errno_name()}", "" if ok else "seccomp may forbid it")
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _process_vm() -> Capability:
+    import ctypes
+
+    source, target = ctypes.create_string_buffer(b"x", 1), ctypes.create_string_buffer(1)
+    here = (ctypes.c_void_p * 2)(ctypes.addressof(target), 1)
+    there = (ctypes.c_void_p * 2)(ctypes.addressof(source), 1)
+    ok = _libc().process_vm_readv(os.getpid(), here, 1, there, 1, 0) == 1
+    return Capability(
+        "process_vm_readv", ok, "works" if ok else f"gave {_errno_name()}",
+        "" if ok else "needs CONFIG_CROSS_MEMORY_ATTACH and no seccomp filter against it",
+    )  # fmt: skip
+
+
+def _proc_mem() -> Capability:
+    import ctypes
+
+    target = ctypes.create_string_buffer(1)
+    try:
+        with open("/proc/self/mem", "r+b", buffering=0) as f:
+            f.seek(ctypes.addressof(target))
+            f.write(b"x")
+    except OSError as e:
+        return Capability("/proc/PID/mem", False, f"writing gave {e.strerror}", "see the kernel parameter proc_mem.force_override")
+    ok = target.raw == b"x"
+    return Capability("/proc/PID/mem", ok, "can be written" if ok else "a write got lost")
+
+
+def _swap() -> Capability:
+    areas = _read("/proc/swaps").splitlines()[1:]
+    return Capability(
+        "swap", bool(areas), f"{len(areas)} area(s)" if areas else "none: madvise(x, PAGEOUT) would do nothing",
+        "" if areas else "for tests of swap: fallocate -l 64M FILE; chmod 600 FILE; mkswap FILE; swapon FILE",
+    )  # fmt: skip
+
+
+def _thp() -> Capability:
+    modes = _read("/sys/kernel/mm/transparent_hugepage/enabled")
+    mode = modes.partition("[")[2].partition("]")[0]
+    ok = mode in ("always", "madvise")
+    step = "" if ok else "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"
+    return Capability("transparent huge pages", ok, mode or "not in this kernel", step)
+
+
+def _hugepages() -> Capability:
+    fields = dict(line.split(":", 1) for line in _read("/proc/meminfo").splitlines() if ":" in line)
+    free = int(fields.get("HugePages_Free", "0").split()[0])
+    return Capability("hugetlb pages", free > 0, f"{free} free", "" if free else "sysctl vm.nr_hugepages=16")
+
+
+def _ksm() -> Capability:
+    run = _read("/sys/kernel/mm/ksm/run")
+    ok = run == "1"
+    return Capability(
+        "KSM", ok, {"": "not in this kernel", "0": "there, not running", "1": "running", "2": "unmerged"}.get(run, run),
+        "" if ok else "it scans the whole machine's memory, so tests of it belong into a virtual machine",
+    )  # fmt: skip
+
+
+def _userfaultfd() -> Capability:
+    number = SYS_USERFAULTFD.get(os.uname().machine)
+    if number is None:
+        return Capability("userfaultfd", False, "not known on this architecture")
+    user_mode_only = 1
+    fd = _libc().syscall(number, os.O_CLOEXEC | user_mode_only)
+    if fd >= 0:
+        os.close(fd)
+        return Capability("userfaultfd", True, "works")
+    return Capability("userfaultfd", False, f"gave {_errno_name()}", "run as root, or sysctl vm.unprivileged_userfaultfd=1")
+
+
+def _soft_dirty() -> Capability:
+    """A page just written has the bit, if the kernel has it."""
+    import ctypes
+
+    page = ctypes.create_string_buffer(b"x", 8192)
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as f:
+            f.seek(ctypes.addressof(page) // 4096 * 8)
+            ok = bool(int.from_bytes(f.read(8), "little") >> 55 & 1)
+    except OSError:
+        ok = False
+    return Capability(
+        "soft-dirty bits", ok, "tracked" if ok else "not tracked: clear_refs() succeeds and does nothing",
+        "" if ok else "use a kernel with CONFIG_MEM_SOFT_DIRTY",
+    )  # fmt: skip
+
+
+def _kvm() -> Capability:
+    ok = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return Capability("KVM", ok, "/dev/kvm can be opened" if ok else "no access to /dev/kvm", "" if ok else "virtual machines work without, slower")
+
+
+def _qemu() -> Capability:
+    import shutil
+
+    path = shutil.which(f"qemu-system-{os.uname().machine}")
+    return Capability("QEMU", path is not None, path or "not found", "" if path else "install qemu-system for tests on other kernels")

@@ -1,0 +1,73 @@
+"""What the tests on this machine's kernel share: one agent for all of them, and reasons to skip."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cowcatcher.litmus import parse
+from cowcatcher.real.build import BuildError, agent_path
+from cowcatcher.real.host import Observation, run_host
+from cowcatcher.real.probe import Capability, probe
+
+Run = Callable[[str], Observation]
+
+
+@pytest.fixture(scope="session")
+def capabilities() -> dict[str, Capability]:
+    return {c.name: c for c in probe()}
+
+
+@pytest.fixture(scope="session")
+def agent() -> Iterator[Path]:
+    """The agent, where every user can execute it."""
+    if sys.platform != "linux":
+        pytest.skip("runs on Linux only")
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        Path(place).chmod(0o755)
+        patch.setenv("XDG_CACHE_HOME", place)
+        try:
+            path = agent_path()
+        except BuildError as e:
+            pytest.skip(str(e))
+        path.parent.chmod(0o755)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def need_rings(capabilities: dict[str, Capability]) -> None:
+    """Skip where there is no io_uring, and with it no long-term pin."""
+    if not capabilities["io_uring"].ok:
+        pytest.skip(capabilities["io_uring"].why)
+
+
+@pytest.fixture
+def need_frames(capabilities: dict[str, Capability]) -> None:
+    if not capabilities["frame numbers"].ok:
+        pytest.skip(capabilities["frame numbers"].why)
+
+
+@pytest.fixture
+def as_nobody(capabilities: dict[str, Capability]) -> tuple[str, ...]:
+    """A command that runs another as an ordinary user."""
+    setpriv = shutil.which("setpriv")
+    if not capabilities["root"].ok or setpriv is None:
+        pytest.skip("needs root and setpriv to become an ordinary user")
+    return (setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all")
+
+
+@pytest.fixture
+def run(agent: Path) -> Run:
+    """Run one test's text once; the body alone is enough."""
+
+    def run_one(text: str) -> Observation:
+        body = text if text.lstrip().startswith("test ") else f"test t\n{text}"
+        return run_host([parse(body)], agent=agent, timeout=20)[0]
+
+    return run_one
