@@ -1,9 +1,9 @@
 """The state of the modelled machine: one flat vector of small integers, and the names of its parts.
 
 A state is a list of integers 0..255. Objects lie in it one after another, as structs lie in memory; a variable named
-after an object (``folio``, ``pte``, ``t``) holds the object's *offset*, and ``s[folio + REFS]`` is a field of it. Offset
-arithmetic stands for the kernel's pointers, so the model's functions read like the kernel's, a state can be hashed
-and compared as ``bytes(s)``, and nothing in the model depends on Python objects.
+after an object (``folio``, ``pte``, ``t``) holds the object's *offset*, and ``s[folio + REFS]`` is a field of it.
+Offset arithmetic stands for the kernel's pointers, so the model's functions read like the kernel's, a state can be
+hashed and compared as ``bytes(s)``, and nothing in the model depends on Python objects.
 
 How large each part is depends on the test; :class:`Machine` holds the offsets, the program and the kernel's decisions,
 and never changes while a test is explored.
@@ -116,7 +116,7 @@ T_SEQ = 14  # write_protect_seq as read at the start of GUP-fast
 T_AUX = 15  # see the functions that use it
 TASK_SIZE = 16
 
-# --- pin handle (a memory region, a registered buffer, an I/O in flight): fixed part, then per page PIN_PAGE_SIZE ------
+# --- pin handle (a memory region, a registered buffer, an I/O in flight): fixed part, then per page PIN_PAGE_SIZE ---
 PIN_HELD = 0
 PIN_MODE = 1  # MODE_* bits
 PIN_MM = 2  # mm index + 1 of its owner

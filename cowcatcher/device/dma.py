@@ -1,9 +1,10 @@
 """A device's accesses through a pin, and the events that start and end them.
 
 A device knows frames, not addresses: it was told where the pages are when they were pinned, and nobody tells it when
-the process moves to others. Two things soften that. Behind an IOMMU an address dies with its mapping: a late DMA is a fault
-that is seen, not a write into somebody's page. And an on-demand-paging region has no pins at all: an MMU notifier takes the
-device's translation away whenever the page table changes, so each access goes where the owner's page table leads then.
+the process moves to others. Two things soften that. Behind an IOMMU an address dies with its mapping: a late DMA is
+a fault that is seen, not a write into somebody's page. And an on-demand-paging region has no pins at all: an MMU
+notifier takes the device's translation away whenever the page table changes, so each access goes where the owner's
+page table leads then.
 """
 
 from __future__ import annotations
@@ -12,43 +13,7 @@ from cowcatcher.mm import page as pg
 from cowcatcher.mm.fault import access_allowed, handle_pte_fault
 from cowcatcher.mm.phases import BLOCKED, ODP_ACCESS, RAN
 from cowcatcher.mm.task import finish, mmap_read_trylock, mmap_read_unlock
-from cowcatcher.state import (
-    EIO,
-    FAULT_WRITE,
-    HELD,
-    IOMMU_FAULT,
-    MODE_IOMMU,
-    MODE_ODP,
-    NO_PFN,
-    NOT_TAKEN,
-    OK,
-    OP_ARGS,
-    PIN_BOUND,
-    PIN_HELD,
-    PIN_MM,
-    PIN_MODE,
-    PIN_PFN,
-    PRESENT,
-    PTE_BITS,
-    PTE_PFN,
-    T_FAULT,
-    T_MM,
-    T_PAGE,
-    T_PHASE,
-    T_RET,
-    TAKING,
-    VALUE0,
-    VM_READ,
-    WRITE,
-    Machine,
-    State,
-    current_op,
-    folio_at,
-    pin_at,
-    pin_page_at,
-    pte_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def dma(m: Machine, s: State, t: int) -> int:
@@ -84,8 +49,8 @@ def access(m: Machine, s: State, t: int, folio: int, cell: int, owner: int, page
 def odp_access(m: Machine, s: State, t: int) -> int:
     """Through the owner's page table as it is now; a page that is not there is faulted in as the owner would.
 
-    The notifier makes invalidation and page-table change one event for the device, so a private copy of the translation in the
-    model would never differ from the page table.
+    The notifier makes invalidation and page-table change one event for the device, so a private copy of the
+    translation in the model would never differ from the page table.
     """
     op = current_op(m, s, t)
     pin, index, cell, write = op[OP_ARGS], op[OP_ARGS + 1], op[OP_ARGS + 2], op[OP_ARGS + 4]
@@ -131,5 +96,3 @@ def await_event(m: Machine, s: State, t: int) -> int:
         return BLOCKED
     s[event] -= 1
     return finish(m, s, t, OK)
-
-

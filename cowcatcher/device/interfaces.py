@@ -8,26 +8,7 @@ from __future__ import annotations
 
 from cowcatcher.mm.gup import begin_pin, begin_remote_access
 from cowcatcher.mm.task import finish
-from cowcatcher.state import (
-    EFAULT,
-    HELD,
-    MODE_IOMMU,
-    MODE_ODP,
-    OK,
-    OP_ARGS,
-    PIN_BOUND,
-    PIN_HELD,
-    PIN_MM,
-    PIN_MODE,
-    VM_MAPPED,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    pin_at,
-    pin_page_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def _begin(m: Machine, s: State, t: int, foll: int, mode: int = 0) -> int:
@@ -101,5 +82,3 @@ def ptrace(m: Machine, s: State, t: int) -> int:
     """peek, poke. Operands as for process_vm()."""
     op = current_op(m, s, t)
     return begin_remote_access(m, s, t, op[OP_ARGS], op[OP_ARGS + 1], m.k.foll_ptrace(op[OP_ARGS + 4]))
-
-

@@ -1,7 +1,7 @@
 """One name for states that differ only in which frame is which.
 
-Frames are numbered in the order in which the state first refers to them (page cache, page tables, pins, swap cache, tasks);
-the zero page keeps its number. A frame that nothing refers to is free and all zero, so it has no name to keep.
+Frames are numbered in the order in which the state first refers to them (page cache, page tables, pins, swap cache,
+tasks); the zero page keeps its number. A frame that nothing refers to is free and all zero, so it has no name to keep.
 """
 
 from __future__ import annotations

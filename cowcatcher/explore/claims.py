@@ -119,12 +119,10 @@ def queries_of(cond: Cond) -> Iterator[Query]:
 
 
 def premises_of(cond: Cond) -> Iterator[Cond]:
-    """``not A or B`` and ``x != 1 or B`` read as "if A then B": the premises A that must come true for B to be tested."""
+    """``not A or B``, ``x != 1 or B`` mean "if A then B": the premises A that must come true for B to be tested."""
     if isinstance(cond, Or):
         for item in cond.items:
             if isinstance(item, Not):
                 yield item.item
             elif isinstance(item, Compare) and item.op == "!=":
                 yield Compare(item.left, "==", item.right)
-
-

@@ -1,7 +1,7 @@
 """What a test asked of a kernel: every question with its facts, and the answer.
 
-Decisions are pure functions of small facts, so answers are kept instead of computed again; and a second kernel that gives
-the same answers to the same questions has, by construction, the same state graph. A test is explored once for all
+Decisions are pure functions of small facts, so answers are kept instead of computed again; and a second kernel that
+gives the same answers to the same questions has, by construction, the same state graph. A test is explored once for all
 kernels that cannot be told apart by it.
 """
 

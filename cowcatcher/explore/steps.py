@@ -1,4 +1,4 @@
-"""Which function executes which statement, and which step comes at which phase: the two dispatch tables of the model."""
+"""Which function executes which statement, and which step comes at which phase: the model's dispatch tables."""
 
 from __future__ import annotations
 

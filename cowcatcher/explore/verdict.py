@@ -48,7 +48,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One way the test can end: what the registers hold, what the claims' questions about pages answer, who is stuck."""
+    """One way the test can end: what the registers hold, how the claims' questions are answered, who is stuck."""
 
     registers: dict[str, Value]
     queries: dict[str, bool]
@@ -125,7 +125,10 @@ def check(test: Test, kernel: Kernel, limits: Limits | None = None) -> CheckResu
 
 
 def check_all(
-    test: Test, kernels: Iterable[Kernel], limits: Limits | None = None, progress: Callable[[CheckResult], None] | None = None
+    test: Test,
+    kernels: Iterable[Kernel],
+    limits: Limits | None = None,
+    progress: Callable[[CheckResult], None] | None = None,
 ) -> list[CheckResult]:
     """One test on several kernels, in their order."""
     checker = Checker(test, limits or Limits())
@@ -150,7 +153,9 @@ def judge(program: Program, m: Machine, kernel: Kernel, found: Exploration) -> C
     test = program.test
     finals = [(i, found.states[i]) for i in found.finals]
     values = [cl.register_values(program, m, s) for _, s in finals]
-    truth = [[cl.holds(c.cond, program, m, s, v) for (_, s), v in zip(finals, values, strict=True)] for c in test.claims]
+    truth = [
+        [cl.holds(c.cond, program, m, s, v) for (_, s), v in zip(finals, values, strict=True)] for c in test.claims
+    ]
 
     violations: list[Violation] = []
     for claim, true in zip(test.claims, truth, strict=True):
@@ -214,7 +219,11 @@ def _witness(path: list[tuple[int, bytes]]) -> tuple[Step, ...]:
 
 
 def _outcomes(
-    program: Program, m: Machine, finals: list[tuple[int, bytes]], values: list[dict[str, Value]], truth: list[list[bool]]
+    program: Program,
+    m: Machine,
+    finals: list[tuple[int, bytes]],
+    values: list[dict[str, Value]],
+    truth: list[list[bool]],
 ) -> tuple[Outcome, ...]:
     from cowcatcher.litmus import cond_text
 
@@ -230,7 +239,9 @@ def _outcomes(
         )
         key = (*registers.values(), *answers.values(), stuck)
         seen = table.get(key)
-        table[key] = Outcome(registers, answers, stuck, (seen.states if seen else 0) + 1, good and (not seen or seen.good))
+        table[key] = Outcome(
+            registers, answers, stuck, (seen.states if seen else 0) + 1, good and (not seen or seen.good)
+        )
     return tuple(sorted(table.values(), key=lambda o: (str(list(o.registers.values())), str(o.queries), o.stuck)))
 
 
@@ -268,7 +279,12 @@ def _vacuous(
         for premise in cl.premises_of(claim.cond):
             if not any(cl.holds(premise, program, m, s, v) for (_, s), v in zip(finals, values, strict=True)):
                 reasons.append(f"{claim.kind} {cond_text(claim.cond)}: {cond_text(premise)} never happens")
-    if program.names.pins and "coherent" not in program.test.unchecked and not found.promised and _takes_promise(program):
+    if (
+        program.names.pins
+        and "coherent" not in program.test.unchecked
+        and not found.promised
+        and _takes_promise(program)
+    ):
         reasons.append("coherent: no pin that promises anything is ever held")
     for index, info in enumerate(program.tasks):
         if info.kind == "kernel" and index not in found.moved:
@@ -302,7 +318,7 @@ def _covers(first: str | None, last: str | None, single: bool, kernel: Kernel) -
 
 
 def as_expected(result: CheckResult) -> bool | None:
-    """Did the verdict come out as the test expects for this kernel? None if it expects nothing, or nothing was found out."""
+    """Is the verdict what the test expects of this kernel? None if it expects nothing, or nothing was found out."""
     wanted = expectations(result.test, result.kernel)
     if not wanted or result.verdict in (Verdict.UNKNOWN, Verdict.NOT_APPLICABLE):
         return None

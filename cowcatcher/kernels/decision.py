@@ -21,9 +21,9 @@ Answer = Callable[..., int]
 class Decision:
     """A named answer.
 
-    ``commits`` are the upstream commits that brought it (ids in ``commits.COMMITS``), empty for what had been there before
-    the modelled history and for proposals. ``source`` is ``file:function``. The docstring of ``answer`` says what it is for,
-    or what goes wrong without it.
+    ``commits`` are the upstream commits that brought it (ids in ``commits.COMMITS``), empty for what had been there
+    before the modelled history and for proposals. ``source`` is ``file:function``. The docstring of ``answer`` says
+    what it is for, or what goes wrong without it.
     """
 
     name: str
@@ -45,8 +45,8 @@ class BadDecision(Exception):
 def decision(question: str, *commits: str, source: str = "") -> Callable[[Answer], Decision]:
     """Make a function the answer to ``question``; its name becomes the decision's.
 
-    Raises BadDecision if there is no such question or the function does not take its facts. A user's own patch is such a
-    function in a file of their own (``--decision my_patch.py``).
+    Raises BadDecision if there is no such question or the function does not take its facts. A user's own patch is
+    such a function in a file of their own (``--decision my_patch.py``).
     """
 
     def register(answer: Answer) -> Decision:

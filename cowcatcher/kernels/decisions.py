@@ -85,8 +85,9 @@ def reuse_if_sole_mapping(exclusive: int, refcount: int, mapcount: int, swapcoun
 def reuse_if_sole_reference(exclusive: int, refcount: int, mapcount: int, swapcount: int, pinned: int) -> int:
     """Alone only if no reference of any kind is left but this mapping's.
 
-    Closes the leak through foreign references. But a pin is a reference: once the pte is read-only, for whatever reason,
-    the owner's next write moves it to a copy and the device keeps the old page. This is what broke RDMA in 5.9-rc4.
+    Closes the leak through foreign references. But a pin is a reference: once the pte is read-only, for whatever
+    reason, the owner's next write moves it to a copy and the device keeps the old page. This is what broke RDMA in
+    5.9-rc4.
     """
     return 1 if refcount == 1 and mapcount == 1 else 0
 
@@ -108,7 +109,7 @@ def no_exclusive_marker() -> int:
 
 @decision("tracks_exclusive", "78fbe906cc90", "6c287605fd56", source="include/linux/page-flags.h:PageAnonExclusive")
 def exclusive_marker() -> int:
-    """New anonymous pages are marked exclusive; fork, swap-out and KSM take the marker away, or fail if the page is pinned."""
+    """New anonymous pages are marked exclusive; fork, swap-out and KSM take the marker away, or fail on a pin."""
     return 1
 
 
@@ -138,7 +139,7 @@ def no_enforced_cow(foll: int, cow: int) -> int:
 
 @decision("gup_must_unshare", source="mm/gup.c:follow_page_pte")
 def pin_shared_pages(foll: int, anon: int, exclusive: int, cow: int) -> int:
-    """A pin to read takes a page that is still shared with the parent or child: whoever writes first leaves it behind."""
+    """A pin to read takes a page that parent and child still share; whoever writes first leaves it behind."""
     return 0
 
 
@@ -207,7 +208,8 @@ def no_fork_check_in_gup_fast() -> int:
 def gup_fast_yields_to_fork() -> int:
     """Pins taken while fork copies the page tables are given back and taken again the slow way.
 
-    Without it a pin may come between fork's look at the counts and its write-protection: the seed's bug in a small window.
+    Without it a pin may come between fork's look at the counts and its write-protection: the seed's bug in a small
+    window.
     """
     return 1
 
@@ -232,7 +234,8 @@ def fork_copies_pinned(has_pinned: int, pinned: int, exclusive: int) -> int:
 
 @decision("fork_copies_now", "fb3d824d1a46", "6c287605fd56", source="include/linux/mm.h:page_try_dup_anon_rmap")
 def fork_copies_pinned_exclusive(has_pinned: int, pinned: int, exclusive: int) -> int:
-    """As before, but only a page that is exclusive: one that is shared already cannot be pinned, whatever its count says.
+    """As before, but only a page that is exclusive: one that is shared already cannot be pinned, whatever its count
+    says.
 
     Without it 1024 ordinary mappings look like a pin and every further fork copies.
     """
@@ -304,7 +307,7 @@ def shed_swapcache_if_two_references(write: int, refcount: int, mapcount: int) -
 
 @decision("swapin_is_exclusive", source="mm/swapfile.c:reuse_swap_page")
 def swapin_by_mapcount(write: int, entry_exclusive: int, refcount: int, mapcount: int, swapcount: int) -> int:
-    """The classic rule at swap-in: alone if no other page table entry names the page. Foreign references do not count."""
+    """The classic rule at swap-in: alone if no other page table entry names the page, whoever holds references."""
     return 1 if write and mapcount + swapcount <= 1 else 0
 
 
@@ -356,7 +359,7 @@ def discard_if_clean_and_unreferenced(dirty: int, refcount: int, mapcount: int) 
     return 1 if not dirty and refcount == 1 + mapcount else 0
 
 
-# --- mprotect, clear_refs, madvise --------------------------------------------------------------------------------------
+# --- mprotect, clear_refs, madvise ----------------------------------------------------------------------------------
 
 
 @decision("mprotect_restores_write", source="mm/mprotect.c:change_pte_range")
@@ -411,7 +414,7 @@ _PINNED = FOLL_PIN | FOLL_LONGTERM
 
 @decision("foll_rdma", source="drivers/infiniband/core/umem.c:ib_umem_get")
 def rdma_forces_write(readonly: int) -> int:
-    """A read-only region is pinned with FOLL_WRITE|FOLL_FORCE: a write fault is what makes sure the page is one's own."""
+    """A read-only region is pinned with FOLL_WRITE|FOLL_FORCE, since a write fault makes the page one's own."""
     return _PINNED | FOLL_FAST | FOLL_WRITE | (FOLL_FORCE if readonly else 0)
 
 
@@ -496,7 +499,7 @@ def ptrace_forces(write: int) -> int:
     return FOLL_GET | FOLL_FORCE | (FOLL_WRITE if write else 0)
 
 
-# --- proposals: discussed, never merged in this form --------------------------------------------------------------------
+# --- proposals: discussed, never merged in this form ----------------------------------------------------------------
 
 
 @decision("gup_read_breaks_cow", source="proposal: mm/gup.c:follow_page_pte")
@@ -507,7 +510,7 @@ def pin_breaks_cow(foll: int, cow: int) -> int:
 
 @decision("wp_can_reuse", source="proposal: mm/memory.c:do_wp_page")
 def mapcount_if_maybe_pinned(exclusive: int, refcount: int, mapcount: int, swapcount: int, pinned: int) -> int:
-    """Count mappings instead of references when the page may be pinned. Covers a child that has gone, not one that lives."""
+    """Count mappings, not references, if the page may be pinned. Covers a child that has gone, not one that lives."""
     if pinned:
         return 1 if mapcount + swapcount <= 1 else 0
     return 1 if refcount == 1 and mapcount == 1 else 0
@@ -515,5 +518,5 @@ def mapcount_if_maybe_pinned(exclusive: int, refcount: int, mapcount: int, swapc
 
 @decision("fork_leaves_out", source="proposal: mm/memory.c:copy_page_range")
 def fork_leaves_pinned_out(has_pinned: int, pinned: int) -> int:
-    """Pinned pages are not mapped in the child at all. Whatever shares the page with the buffer is lost to the child."""
+    """Pinned pages are not mapped in the child, and whatever shares a page with the buffer is lost to it."""
     return 1 if has_pinned and pinned else 0

@@ -130,7 +130,9 @@ BESIDE: tuple[Entry, ...] = (
         ),
         base="v5.10",
     ),
-    Entry("v6.1.y", "the stable series (6.1.176): the zero page is never pinned", (d.never_pin_zero_page,), base="v6.1"),
+    Entry(
+        "v6.1.y", "the stable series (6.1.176): the zero page is never pinned", (d.never_pin_zero_page,), base="v6.1"
+    ),
 )
 
 PROPOSALS: tuple[Entry, ...] = (

@@ -22,8 +22,8 @@ class UnknownKernel(Exception):
 class Kernel:
     """One modelled kernel.
 
-    ``place`` is its position on the line, or None beside it. ``base`` is what ``changes`` apply to: the entry before it on
-    the line, or the kernel it branches from; None for the first.
+    ``place`` is its position on the line, or None beside it. ``base`` is what ``changes`` apply to: the entry before
+    it on the line, or the kernel it branches from; None for the first.
     """
 
     name: str
@@ -97,7 +97,8 @@ def _since(kernel: Kernel) -> tuple[int, int, int]:
 
 
 def kernel(name: str) -> Kernel:
-    """The kernel of that name: an exact name, or a release (``v6.8``, ``6.8``), which means the newest entry not after it.
+    """The kernel of that name: an exact name, or a release (``v6.8``, ``6.8``), which means the newest entry not
+    after it.
 
     Raises UnknownKernel.
     """
@@ -111,7 +112,7 @@ def kernel(name: str) -> Kernel:
 
 
 def kernel_of_release(release: str) -> Kernel:
-    """The kernel that models a running one, by ``uname -r``: its stable series if that is modelled, else its release."""
+    """The model of a running kernel, by ``uname -r``: its stable series if that is modelled, else its release."""
     match = _RELEASE.match(release)
     if match is None:
         raise UnknownKernel(f"cannot tell a release from {release!r}; name the kernel with --kernel")

@@ -250,10 +250,14 @@ class _Checker(ClaimChecks):
     def argument(self, statement: Statement, param: Param, arg: Arg) -> None:
         """Dispatch on the parameter's kind; an argument of another form altogether is one error for all kinds."""
         kind = param.kind
-        if kind in ("PLACE", "PAGES") and isinstance(arg, Place):
-            self.place(arg, kind == "PLACE", self.whole_allowed(statement))
-        elif kind in ("PIN", "PIN_PLACE") and isinstance(arg, Place):
-            self.pin(arg, kind == "PIN_PLACE")
+        if kind == "PLACE" and isinstance(arg, Place):
+            self.place(arg, moves_value=True)
+        elif kind == "PAGES" and isinstance(arg, Place):
+            self.place(arg, cell_allowed=False)
+        elif kind == "PIN" and isinstance(arg, Place):
+            self.whole_pin(arg)
+        elif kind == "PIN_PLACE" and isinstance(arg, Place):
+            self.pin(arg, moves_value=True)
         elif kind == "VALUE" and isinstance(arg, Number):
             self.value(arg)
         elif kind == "GUP_FLAGS" and isinstance(arg, Flags):
@@ -269,11 +273,6 @@ class _Checker(ClaimChecks):
                 expected=[CAN_STAND[kind]],
                 hint=usage(statement.op),
             )
-
-    @staticmethod
-    def whole_allowed(statement: Statement) -> bool:
-        """Whether a mapping of several pages may be named as a whole: for what moves a value it may not."""
-        return all(p.kind != "PLACE" for p in SIGNATURES[statement.op].params)
 
     def word(self, arg: Name, statement: Statement, param: Param) -> None:
         words = _WORDS[param.kind]
@@ -395,7 +394,7 @@ class _Checker(ClaimChecks):
             wanted = f"{action.action}(x)" if action.place is None else action.action
             self.error(action.span, f"'kernel may {action.action}' is written 'kernel may {wanted}'")
         elif action.place is not None:
-            self.place(action.place, cell_allowed=False, whole_allowed=True)
+            self.place(action.place, cell_allowed=False)
 
 
 def _arg_text(arg: Arg) -> str:

@@ -121,8 +121,9 @@ class ClaimChecks(Scope):
     def located(self, query: Query, located: Located) -> None:
         if located.process is not None:
             self.process_name(located.process, located.span, "what stands before ':'")
-            self.place(located.place, cell_allowed=True, whole_allowed=False)
+            self.place(located.place, whole=False)
         elif query.op == "mapped":
+            owners = self.names.processes if located.place.name in self.names.mappings else []
             self.error(
                 located.span,
                 f"mapped asks about a process's mapping: whose {quoted(located.place.name)}?",
@@ -135,7 +136,7 @@ class ClaimChecks(Scope):
                 expected=[f"{p}:{located.place.name}" for p in self.names.processes],
             )
         else:
-            self.pin(located.place, parts_allowed=True)
+            self.pin(located.place)
 
     def expect(self, expect: Expect, known_kernels: KnownKernels | None) -> None:
         names = [c.upper() for c in CHECKS]

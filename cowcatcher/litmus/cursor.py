@@ -92,7 +92,7 @@ class Cursor:
         start = self.pos
         while self.here.kind == "eol" and self.here.text == "\n":
             self.pos += 1
-        if self.here.kind == "end" or self.starts_item(self.here, self.ahead()):
+        if self.here.kind in ("eol", "end") or self.starts_item(self.here, self.ahead()):
             self.pos = start
 
     def through_newlines(self, *texts: str) -> None:

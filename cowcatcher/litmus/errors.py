@@ -58,7 +58,7 @@ class Diagnostic:
         if self.span.line and self.source.strip():
             lines += _excerpt(self.source, self.span)
         if brief:
-            lines.append("  expected one of the same as above")
+            lines.append("  expected one of those listed above")
         elif self.expected:
             lines += _wrapped("  expected ", _any_of(self.expected))
         if self.nearest is not None:
@@ -88,7 +88,6 @@ class LitmusError(Exception):
         if self.omitted:
             parts.append(f"and {self.omitted} more")
         return "\n".join(parts)
-
 
     def _repeated(self) -> Iterator[bool]:
         """For each diagnostic, whether its long list of what could stand there has been printed already."""
@@ -166,7 +165,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def quoted(text: str) -> str:
     """``text`` between single quotes, printable and cut to a readable length."""
     clipped = text if len(text) <= _CLIP else text[: _CLIP - 3] + "..."
-    return f"'{printable(clipped)}'"
+    mark = '"' if "'" in clipped else "'"
+    return f"{mark}{printable(clipped)}{mark}"
 
 
 def printable(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from cowcatcher.litmus.ast import Actor, Name, Place, Statement, Test
+from cowcatcher.litmus.ast import Name, Place, Statement, Test
 
 #: Schedules looked at before giving up; the largest test of the catalogue needs one.
 MAX_TRIED: Final = 20_000
@@ -70,29 +70,30 @@ class _Machine:
         able: list[int] = []
         waiting: list[str] = []
         for i, (actor, upto) in enumerate(zip(self.actors, at, strict=True)):
-            if upto == len(actor.body) or (actor.kind != "device" and (actor.process not in born or actor.process in gone)):
+            if upto == len(actor.body):
+                continue
+            if actor.kind != "device" and (actor.process not in born or actor.process in gone):
                 continue
             if actor.kind == "thread" and actor.process in own_program:
                 continue
-            why = self._blocked(actor, actor.body[upto], posted, gone, own_program, suspended_by)
+            child = suspended_by.get(actor.name, "")
+            why = f"is suspended in vfork({child}) until {child} reaches exec() or exit()"
+            if not child or child in gone or child in own_program:
+                why = _waits(actor.body[upto], posted, gone)
             if why:
                 waiting.append(f"{actor.name} {why}")
             else:
                 able.append(i)
         return able, waiting
 
-    def _blocked(
-        self, actor: Actor, statement: Statement, posted: dict[str, int], gone: set[str], own_program: set[str],
-        suspended_by: dict[str, str],
-    ) -> str:  # fmt: skip
-        child = suspended_by.get(actor.name)
-        if child is not None and child not in gone and child not in own_program:
-            return f"is suspended in vfork({child}) until {child} reaches exec() or exit()"
-        if statement.op == "await" and posted.get(argument(statement), 0) <= 0:
-            return f"waits for post({argument(statement)})"
-        if statement.op == "wait" and argument(statement) not in gone:
-            return f"waits for {argument(statement)} to end"
-        return ""
+
+def _waits(statement: Statement, posted: dict[str, int], gone: set[str]) -> str:
+    """What the statement waits for, or "" if it can go ahead."""
+    if statement.op == "await" and posted.get(argument(statement), 0) <= 0:
+        return f"waits for post({argument(statement)})"
+    if statement.op == "wait" and argument(statement) not in gone:
+        return f"waits for {argument(statement)} to end"
+    return ""
 
 
 def ordered(test: Test) -> tuple[OrderedStep, ...]:
@@ -138,4 +139,4 @@ def ordered(test: Test) -> tuple[OrderedStep, ...]:
 
 
 def _moved(at: tuple[int, ...], actor: int, by: int) -> tuple[int, ...]:
-    return at[:actor] + (at[actor] + by,) + at[actor + 1 :]
+    return (*at[:actor], at[actor] + by, *at[actor + 1 :])

@@ -97,28 +97,35 @@ class Scope:
             hint=hint,
         )
 
-    def place(self, place: Place, cell_allowed: bool, whole_allowed: bool) -> None:
+    def place(self, place: Place, *, moves_value: bool = False, cell_allowed: bool = True, whole: bool = True) -> None:
+        """A piece of a mapping. Where a value moves, page and cell must be said if there are several; where a page is
+        asked about, the page must (``whole`` is false)."""
         mapping = self.names.mappings.get(place.name)
         if mapping is None:
             self.unknown(place.name, place.span, "a mapping", self.names.mappings)
             return
-        self.within(place, mapping, mapping.pages, whole_allowed)
+        self.within(place, mapping.pages, whole and not moves_value)
         if not cell_allowed and place.cell is not None:
             self.error(place.span, "a cell cannot stand here: the page is the unit", expected=[CAN_STAND["PAGES"]])
         else:
-            self.cell(place, mapping, needed=not whole_allowed and cell_allowed)
+            self.cell(place, mapping, needed=moves_value)
 
-    def pin(self, place: Place, parts_allowed: bool) -> None:
+    def pin(self, place: Place, *, moves_value: bool = False) -> None:
+        """A pin, or the piece of it that is read, written or asked about."""
         if place.name not in self.names.pins:
             self.unknown(place.name, place.span, "a pin", self.names.pins)
-        elif not parts_allowed and (place.index is not None or place.cell is not None):
-            self.error(place.span, "a pin is released as a whole", expected=[place.name])
-        elif parts_allowed and (pinned := self.names.pinned(place.name)):
+        elif pinned := self.names.pinned(place.name):
             mapping, pages = pinned
-            self.within(place, mapping, pages, whole_allowed=False)
-            self.cell(place, mapping, needed=True)
+            self.within(place, pages, whole_allowed=False)
+            self.cell(place, mapping, needed=moves_value)
 
-    def within(self, place: Place, mapping: Mapping, pages: int, whole_allowed: bool) -> None:
+    def whole_pin(self, place: Place) -> None:
+        if place.name not in self.names.pins:
+            self.unknown(place.name, place.span, "a pin", self.names.pins)
+        elif place.index is not None or place.cell is not None:
+            self.error(place.span, "a pin is released as a whole", expected=[place.name])
+
+    def within(self, place: Place, pages: int, whole_allowed: bool) -> None:
         """The page's number: within the range, and said where only one page can be meant."""
         have = f"{quoted(place.name)} has {pages} page{'s' * (pages != 1)}"
         each = [f"{place.name}[{i}]" for i in range(min(pages, MAX_PAGES))]

@@ -18,59 +18,7 @@ from cowcatcher.mm.phases import (
     WP_PAGE_COPY_INSTALL,
 )
 from cowcatcher.mm.task import clear_scratch, deliver_segv, finish, mmap_read_trylock, mmap_read_unlock
-from cowcatcher.state import (
-    ANON,
-    DIRTY,
-    DIRTY_FOLIO,
-    EXCLUSIVE,
-    FAULT_UNSHARE,
-    FAULT_WRITE,
-    FILE,
-    KIND,
-    LAZYFREE,
-    LOCKED,
-    LRU_BATCH,
-    MAPCOUNT,
-    NO_PFN,
-    OK,
-    OP_ARGS,
-    PRESENT,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    REFS,
-    SLOT_PFN,
-    SOFT_DIRTY,
-    SWAPCACHE,
-    SWP_EXCLUSIVE,
-    T_AUX,
-    T_FAULT,
-    T_MM,
-    T_NEW,
-    T_OLD,
-    T_ORIG_BITS,
-    T_ORIG_PFN,
-    T_ORIG_SLOT,
-    T_PAGE,
-    T_PHASE,
-    T_RET,
-    VALUE0,
-    VM_MAPPED,
-    VM_READ,
-    VM_SHARED,
-    VM_WRITE,
-    WRITE,
-    ZERO_PFN,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    pte_at,
-    slot_at,
-    task_index,
-    vma_at,
-)
+from cowcatcher.state import *
 
 # --- the processor --------------------------------------------------------------------------------------------------
 
@@ -268,7 +216,7 @@ def wp_page_copy(m: Machine, s: State, t: int) -> int:
 
 
 def wp_page_copy_install(m: Machine, s: State, t: int) -> int:
-    """Under the page-table lock again: if the pte is still what it was, put the copy in; only then let the old page go."""
+    """Page-table lock again: if the pte is still what it was, put the copy in; only then let the old page go."""
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     pte = pte_at(m, mm, page)
     old, new = s[t + T_OLD], s[t + T_NEW]
@@ -389,5 +337,3 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
         s[t + T_PHASE] = HANDLE_PTE_FAULT  # do_swap_page() ends in do_wp_page()
         return RAN
     return fault_done(m, s, t)
-
-

@@ -1,9 +1,9 @@
 """kernel/fork.c and the fork half of mm/memory.c: the child's address space, one pte at a time.
 
 fork shares every private page: both ptes lose their write bit, and whoever writes first gets a copy. That is fine for
-two processes and wrong for a process and a device, because the device keeps the old page whoever leaves it. Kernels since
-5.9 therefore copy a pinned page for the child at once and leave the parent's pte alone; the question is only how they
-know that it is pinned, and what happens if the pin arrives while they look.
+two processes and wrong for a process and a device, because the device keeps the old page whoever leaves it. Kernels
+since 5.9 therefore copy a pinned page for the child at once and leave the parent's pte alone; the question is only
+how they know that it is pinned, and what happens if the pin arrives while they look.
 """
 
 from __future__ import annotations
@@ -19,64 +19,14 @@ from cowcatcher.mm.phases import (
     VFORK_WAIT,
 )
 from cowcatcher.mm.task import finish, mmap_write_trylock, mmap_write_unlock
-from cowcatcher.state import (
-    ANON,
-    DATA,
-    EXCLUSIVE,
-    EXITED,
-    FAULT_WRITE,
-    KIND,
-    MAPCOUNT,
-    MM_BORN,
-    MM_EPOCH,
-    MM_FORKING,
-    MM_HAS_PINNED,
-    MM_PARENT,
-    MM_PTL,
-    MM_WP_SEQ,
-    OK,
-    OP_ARGS,
-    P_MM,
-    P_STATE,
-    PRESENT,
-    PROC_SIZE,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    RUNNING,
-    SLOT_COUNT,
-    SLOT_DATA,
-    SLOT_PFN,
-    SWP_EXCLUSIVE,
-    T_MM,
-    T_PAGE,
-    T_PHASE,
-    T_PROC,
-    VM_DONTCOPY,
-    VM_LOCKED,
-    VM_MAPPED,
-    VM_SHARED,
-    VM_SOFTDIRTY,
-    VM_WIPEONFORK,
-    WRITE,
-    ZERO_PFN,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    mm_at,
-    pte_at,
-    slot_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def fork(m: Machine, s: State, t: int) -> int:
     """dup_mmap(): mmap_lock for write, the child's VMAs, then every page table entry.
 
-    ``write_protect_seq`` is odd while entries are copied. The kernel opens and closes that section once per VMA; here it
-    spans them all, which GUP-fast cannot tell apart for a page whose VMA is being copied.
+    ``write_protect_seq`` is odd while entries are copied. The kernel opens and closes that section once per VMA;
+    here it spans them all, which GUP-fast cannot tell apart for a page whose VMA is being copied.
     """
     child = current_op(m, s, t)[OP_ARGS]
     mm = current_mm(m, s, t)
@@ -225,8 +175,6 @@ def vfork_wait(m: Machine, s: State, t: int) -> int:
 
 
 # --- ghosts: what the child inherits ----------------------------------------------------------------------------------
-
-
 
 
 def inherit_contents(m: Machine, s: State, child: int, page: int, data: int) -> None:

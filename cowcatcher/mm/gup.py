@@ -22,84 +22,7 @@ from cowcatcher.mm.phases import (
     RAN,
 )
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_read_unlock
-from cowcatcher.state import (
-    ANON,
-    DIRTY,
-    DIRTY_FOLIO,
-    EFAULT,
-    EINVAL,
-    ESRCH,
-    EXCLUSIVE,
-    FAULT_UNSHARE,
-    FAULT_WRITE,
-    FOLL_FAST,
-    FOLL_FORCE,
-    FOLL_GET,
-    FOLL_LONGTERM,
-    FOLL_PIN,
-    FOLL_WRITE,
-    FREE,
-    HELD,
-    KIND,
-    MM_HAS_PINNED,
-    MM_WP_SEQ,
-    MODE_IOMMU,
-    MODE_ODP,
-    MODE_PIN,
-    MODE_PROMISES,
-    MODE_WRITE,
-    NO_PFN,
-    OK,
-    OP_ARGS,
-    P_MM,
-    PIN_BOUND,
-    PIN_HELD,
-    PIN_MM,
-    PIN_MODE,
-    PIN_PAGE_SIZE,
-    PIN_PAGES,
-    PIN_PFN,
-    PINS,
-    PRESENT,
-    PROC_SIZE,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    RELEASED,
-    SOFT_DIRTY,
-    T_AUX,
-    T_END,
-    T_FAULT,
-    T_FLAGS,
-    T_MM,
-    T_OLD,
-    T_ORIG_BITS,
-    T_ORIG_PFN,
-    T_ORIG_SLOT,
-    T_PAGE,
-    T_PHASE,
-    T_RET,
-    T_SEQ,
-    TAKING,
-    VALUE0,
-    VM_MAPPED,
-    VM_READ,
-    VM_SHARED,
-    VM_SOFTDIRTY,
-    VM_WRITE,
-    WRITE,
-    ZERO_PFN,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    mm_at,
-    pin_at,
-    pin_page_at,
-    pte_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 # --- entry points ---------------------------------------------------------------------------------------------------
 
@@ -255,9 +178,9 @@ def follow_page_pte(m: Machine, s: State, t: int) -> int:
     anon = 1 if s[folio + KIND] == ANON else 0
     if foll & FOLL_WRITE and not bits & WRITE and not can_follow_write_pte(m, s, t, vma, bits, folio, anon):
         return faultin_page(m, s, t, FAULT_WRITE)
-    if not foll & FOLL_WRITE and not bits & WRITE:
-        if m.k.gup_must_unshare(foll, anon, s[folio + EXCLUSIVE], cow):
-            return faultin_page(m, s, t, FAULT_UNSHARE)
+    reads_readonly = not foll & FOLL_WRITE and not bits & WRITE
+    if reads_readonly and m.k.gup_must_unshare(foll, anon, s[folio + EXCLUSIVE], cow):
+        return faultin_page(m, s, t, FAULT_UNSHARE)
     grab(m, s, pfn, foll)
     s[t + T_AUX] = 0
     if has_handle(s, t):
@@ -431,7 +354,7 @@ def gup_access(m: Machine, s: State, t: int) -> int:
 
 
 def populate(m: Machine, s: State, t: int) -> int:
-    """populate_vma_page_range(): GUP without references; T_FLAGS says whether pages are made writable. mmap_lock held."""
+    """populate_vma_page_range(): GUP without references, for writing if T_FLAGS says so. mmap_lock held."""
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     vma = s[vma_at(m, mm, page)]
     write = s[t + T_FLAGS] & FOLL_WRITE

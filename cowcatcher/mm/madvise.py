@@ -6,50 +6,7 @@ from cowcatcher.mm import page as pg
 from cowcatcher.mm.gup import populate
 from cowcatcher.mm.phases import BLOCKED, MADVISE_FREE_PTE, POPULATE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_read_unlock
-from cowcatcher.state import (
-    ANON,
-    DIRTY,
-    DIRTY_FOLIO,
-    EFAULT,
-    EINVAL,
-    ENOMEM,
-    FOLL_WRITE,
-    KIND,
-    LAZYFREE,
-    LOCKED,
-    MM_LOCK,
-    MODE_ODP,
-    OK,
-    OP_ARGS,
-    PIN_BOUND,
-    PIN_MM,
-    PIN_MODE,
-    PIN_PAGE_SIZE,
-    PIN_PAGES,
-    PRESENT,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    SWAPCACHE,
-    T_END,
-    T_FLAGS,
-    T_MM,
-    T_PAGE,
-    VM_LOCKED,
-    VM_MAPPED,
-    VM_SHARED,
-    VM_WIPEONFORK,
-    VM_WRITE,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    mm_at,
-    pin_at,
-    pte_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def madvise_vma(m: Machine, s: State, t: int) -> int:
@@ -105,7 +62,8 @@ def mlock(m: Machine, s: State, t: int) -> int:
 
 
 def mremap(m: Machine, s: State, t: int) -> int:
-    """move_page_tables(): every pte moves as it is, pinned or not. The name follows the mapping, so nothing else changes.
+    """move_page_tables(): every pte moves as it is, pinned or not. The name follows the mapping, so nothing else
+    changes.
 
     Only somebody who knows the page by its address notices: an on-demand-paging region still covers the old one.
     """

@@ -5,40 +5,7 @@ from __future__ import annotations
 from cowcatcher.mm import page as pg
 from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_write_trylock, mmap_write_unlock
-from cowcatcher.state import (
-    ANON,
-    DIRTY,
-    ENOMEM,
-    EXCLUSIVE,
-    KIND,
-    MM_HAS_PINNED,
-    MM_PTL,
-    OK,
-    OP_ARGS,
-    PRESENT,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    SOFT_DIRTY,
-    T_END,
-    T_MM,
-    T_PAGE,
-    T_PHASE,
-    VM_MAPPED,
-    VM_READ,
-    VM_SHARED,
-    VM_SOFTDIRTY,
-    VM_WRITE,
-    WRITE,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    mm_at,
-    pte_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def mprotect(m: Machine, s: State, t: int) -> int:
@@ -53,8 +20,8 @@ def mprotect(m: Machine, s: State, t: int) -> int:
 def change_pte_range(m: Machine, s: State, t: int) -> int:
     """One page: the VMA's flags and the pte together (only the page table is looked at without mmap_lock).
 
-    A private pte never becomes writable from its protection alone, since nobody has checked that the page is this process's own;
-    kernels that can tell spare the fault.
+    A private pte never becomes writable from its protection alone, since nobody has checked that the page is this
+    process's own; kernels that can tell spare the fault.
     """
     prot = current_op(m, s, t)[OP_ARGS + 2]
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
@@ -85,7 +52,7 @@ def can_change_private_pte_writable(m: Machine, s: State, pte: int, vma: int) ->
 
 
 def clear_refs(m: Machine, s: State, t: int) -> int:
-    """echo 4 > /proc/self/clear_refs: every pte loses its soft-dirty bit and its write permission, to see the next write."""
+    """echo 4 > /proc/self/clear_refs: every pte loses its soft-dirty bit and write permission, to see the next write."""
     mm = current_mm(m, s, t)
     if mmap_write_trylock(m, s, mm) == BLOCKED:
         return BLOCKED

@@ -7,37 +7,7 @@ for an ancestor before the fork that led to the reader. That is the whole of the
 
 from __future__ import annotations
 
-from cowcatcher.state import (
-    ANON,
-    BROKE_ALIVE,
-    BROKE_ISOLATED,
-    BROKEN,
-    CROWD,
-    DATA,
-    FIRST_PFN,
-    FREE,
-    GUP_PIN_COUNTING_BIAS,
-    KIND,
-    MAPCOUNT,
-    MM_BORN,
-    MM_EPOCH,
-    MM_FORKING,
-    MM_PARENT,
-    NO_PFN,
-    PINS,
-    REFS,
-    SLOT_COUNT,
-    SLOT_DATA,
-    SLOT_PFN,
-    SWAPCACHE,
-    ZERO,
-    ZERO_PFN,
-    Machine,
-    State,
-    folio_at,
-    mm_at,
-    slot_at,
-)
+from cowcatcher.state import *
 
 _EPOCHS = 8  # an mm forks at most seven times in a test; see explore.program
 

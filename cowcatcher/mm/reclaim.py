@@ -1,8 +1,8 @@
 """mm/vmscan.c: an anonymous page is taken from everybody who maps it, and freed if nobody else holds it.
 
-The order is what matters: look at the page (is it pinned?), give it a place in the swap cache, replace every pte by a swap
-entry, and only then count references. A page with a reference too many stays in the swap cache, unmapped: its users
-find the same page again when they touch it, if the swap-in decides so.
+The order is what matters: look at the page (is it pinned?), give it a place in the swap cache, replace every pte by
+a swap entry, and only then count references. A page with a reference too many stays in the swap cache, unmapped: its
+users find the same page again when they touch it, if the swap-in decides so.
 """
 
 from __future__ import annotations
@@ -11,52 +11,7 @@ from cowcatcher.mm import page as pg
 from cowcatcher.mm.fault import lru_add_drain, page_remove_rmap
 from cowcatcher.mm.phases import ADD_TO_SWAP, BLOCKED, PAGEOUT, RAN, SHRINK_FOLIO, TRY_TO_UNMAP
 from cowcatcher.mm.task import begin_on_pages, clear_scratch, finish, mmap_read_trylock, mmap_read_unlock
-from cowcatcher.state import (
-    ANON,
-    CROWD,
-    DIRTY,
-    DIRTY_FOLIO,
-    ENOMEM,
-    EXCLUSIVE,
-    KIND,
-    LAZYFREE,
-    LOCKED,
-    LRU_BATCH,
-    MAPCOUNT,
-    MM_PTL,
-    NO_PFN,
-    OK,
-    OP_ARGS,
-    PRESENT,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    REFS,
-    SLOT_COUNT,
-    SLOT_PFN,
-    SOFT_DIRTY,
-    SWAPCACHE,
-    SWP_EXCLUSIVE,
-    T_AUX,
-    T_END,
-    T_MM,
-    T_OLD,
-    T_PAGE,
-    T_PHASE,
-    T_PROC,
-    VM_LOCKED,
-    VM_MAPPED,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    mm_at,
-    pte_at,
-    slot_at,
-    task_index,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def kernel_reclaim(m: Machine, s: State, t: int) -> int:
@@ -137,8 +92,8 @@ def add_to_swap(m: Machine, s: State, t: int) -> int:
 def try_to_unmap_one(m: Machine, s: State, t: int) -> int:
     """One pte that maps the page becomes a swap entry, under its page-table lock; the rmap walk goes on with the next.
 
-    The kernel clears the pte, flushes, looks for pins and then decides. GUP-fast takes its reference before its second look
-    at the pte, so either the pin is seen here or the second look fails: one step is exact.
+    The kernel clears the pte, flushes, looks for pins and then decides. GUP-fast takes its reference before its
+    second look at the pte, so either the pin is seen here or the second look fails: one step is exact.
     """
     pfn = s[t + T_OLD]
     folio = folio_at(m, pfn)
@@ -193,7 +148,7 @@ def discard_lazyfree(m: Machine, s: State, t: int, pte: int, pfn: int) -> int:
 
 
 def pageout(m: Machine, s: State, t: int) -> int:
-    """pageout() and __remove_mapping(): written and freed only if no reference is left but ours and the swap cache's."""
+    """pageout(), __remove_mapping(): written and freed if no reference is left but ours and the swap cache's."""
     folio = folio_at(m, s[t + T_OLD])
     if s[folio + SWAPCACHE] and s[folio + MAPCOUNT] == 0 and pg.folio_ref_count(s, folio) == 2:
         slot = slot_at(m, s[folio + SWAPCACHE] - 1)

@@ -1,29 +1,9 @@
-"""What every statement does at its beginning and end: locks taken, result stored, scratch cleared, a signal delivered."""
+"""How statements begin and end: locks taken, result stored, scratch cleared, a signal delivered."""
 
 from __future__ import annotations
 
 from cowcatcher.mm.phases import BLOCKED, EXIT_MMAP, RAN, START
-from cowcatcher.state import (
-    EXITING,
-    MM_LOCK,
-    MMAP_WRITER,
-    OP_REG,
-    P_STATE,
-    PROC_SIZE,
-    SIGSEGV,
-    T_END,
-    T_MM,
-    T_PAGE,
-    T_PC,
-    T_PHASE,
-    T_PROC,
-    T_RET,
-    TASK_SIZE,
-    Machine,
-    State,
-    current_op,
-    mm_at,
-)
+from cowcatcher.state import *
 
 
 def clear_scratch(s: State, t: int) -> None:

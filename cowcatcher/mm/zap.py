@@ -18,50 +18,11 @@ from cowcatcher.mm.task import (
     mmap_write_trylock,
     mmap_write_unlock,
 )
-from cowcatcher.state import (
-    EXITED,
-    HELD,
-    MAPCOUNT,
-    MM_HAS_PINNED,
-    NO_PFN,
-    OK,
-    OP_ARGS,
-    P_MM,
-    P_STATE,
-    PIN_BOUND,
-    PIN_HELD,
-    PIN_MM,
-    PIN_PAGE_SIZE,
-    PIN_PAGES,
-    PRESENT,
-    PROC_SIZE,
-    PTE_BITS,
-    PTE_PFN,
-    PTE_SLOT,
-    T_AUX,
-    T_END,
-    T_MM,
-    T_OLD,
-    T_PAGE,
-    T_PHASE,
-    T_PROC,
-    TASK_SIZE,
-    VM_MAPPED,
-    ZERO_PFN,
-    Machine,
-    State,
-    current_mm,
-    current_op,
-    folio_at,
-    mm_at,
-    pin_at,
-    pte_at,
-    vma_at,
-)
+from cowcatcher.state import *
 
 
 def zap_pte(m: Machine, s: State, mm: int, page: int) -> int:
-    """One entry under the page-table lock. Returns the frame whose mapping reference is to be dropped later, or none."""
+    """One entry, page-table lock held. Returns the frame whose mapping reference is to be dropped later, or none."""
     pte = pte_at(m, mm, page)
     pfn = NO_PFN
     if s[pte + PTE_SLOT]:
@@ -124,7 +85,7 @@ def zap_pte_range(m: Machine, s: State, t: int) -> int:
     return finish(m, s, t, OK)
 
 
-# --- the end of a process, or of its memory -----------------------------------------------------------------------------
+# --- the end of a process, or of its memory -------------------------------------------------------------------------
 
 
 def exit_statement(m: Machine, s: State, t: int) -> int:
@@ -194,5 +155,3 @@ def mm_users(m: Machine, s: State, mm: int) -> int:
         if s[process + P_MM] == mm + 1:
             users += 1
     return users
-
-

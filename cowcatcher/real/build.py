@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-SOURCE: Final = Path(__file__).parent / "agent" / "agent.c"
+SOURCE: Final = Path(__file__).parent / "agent"
 COMPILERS: Final = ("cc", "gcc", "clang")
 FLAGS: Final = ("-O2", "-pthread", "-Wall", "-Wextra")
 #: Static first: a static agent also runs as the init of a virtual machine. Dynamic where there is no static libc.
@@ -34,6 +34,11 @@ def find_compiler() -> str | None:
     return None
 
 
+def sources() -> list[Path]:
+    """The agent's C files."""
+    return sorted(SOURCE.glob("*.c"))
+
+
 def agent_path() -> Path:
     """The agent's executable, built now unless this source was built by this compiler before."""
     import hashlib
@@ -42,13 +47,14 @@ def agent_path() -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise BuildError(
-            "no C compiler found (looked for $CC, cc, gcc, clang): the agent that runs tests on a real kernel is a small C "
-            "program; install one, for instance `apt install gcc libc6-dev` or `dnf install gcc glibc-static`, or set CC"
+            "no C compiler found (looked for $CC, cc, gcc, clang): what runs tests on a real kernel is a small C program; "
+            "install one, for instance `apt install gcc libc6-dev` or `dnf install gcc glibc-static`, or set CC"
         )
-    source = SOURCE.read_bytes()
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    digest = hashlib.sha256(b"\0".join([source, version, " ".join(FLAGS).encode()])).hexdigest()[:20]
-    target = cache_dir() / f"agent-{digest}"
+    digest = hashlib.sha256(b"\0".join([version, " ".join(FLAGS).encode()]))
+    for path in sorted(SOURCE.glob("*.[ch]")):
+        digest.update(path.read_bytes())
+    target = cache_dir() / f"agent-{digest.hexdigest()[:20]}"
     if not target.exists():
         _build(compiler, target)
     return target
@@ -62,15 +68,19 @@ def _build(compiler: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         workplace = tempfile.TemporaryDirectory(dir=target.parent, prefix="build-")
     except OSError as e:
-        raise BuildError(f"cannot write to {target.parent}: {e.strerror}; set XDG_CACHE_HOME to a directory that can be written") from e
+        raise BuildError(
+            f"cannot write to {target.parent}: {e.strerror}; set XDG_CACHE_HOME to a directory that can be written"
+        ) from e
     said = ""
     with workplace as place:
         made = Path(place) / "agent"
         for linkage in LINKAGES:
-            command = [compiler, *linkage, *FLAGS, str(SOURCE), "-o", str(made)]
+            command = [compiler, *linkage, *FLAGS, *map(str, sources()), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
             if done.returncode == 0:
                 made.replace(target)  # atomic: another cowcatcher may be building it too
                 return
             said = f"{' '.join(command)}\n{done.stderr.strip()}"
-    raise BuildError(f"the agent could not be built; the C library's headers may be missing (`apt install libc6-dev`). {said}")
+    raise BuildError(
+        f"the agent could not be built; the C library's headers may be missing (`apt install libc6-dev`). {said}"
+    )

@@ -1,8 +1,8 @@
 """What runs on a real kernel say about a test's claims, and whether the model allows what was seen.
 
-Five answers are kept apart. *Holds* and *violated* are about the runs that were made, each in the ordered form; *could not
-tell* means a run ended without what the claim asks about (no frame numbers for an ordinary user, a crash, a time limit);
-*not applicable* means the test cannot be run on this machine; *flaky* means that runs of the same test differed.
+Five answers are kept apart. *Holds* and *violated* are about the runs that were made, each in the ordered form; *could
+not tell* means a run ended without what the claim asks about (no frame numbers for an ordinary user, a crash, a time
+limit); *not applicable* means the test cannot be run on this machine; *flaky* means that runs of the same test differed.
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ def _frame(located: Located, seen: Observation) -> int | None:
     if page is None or page.state in ("none", "empty"):
         return None
     if page.state == "swapped":
-        raise _Unknown(f"{page.process}:{page.mapping} is swapped out: the frame in the swap cache, if any, is not shown")
+        raise _Unknown(
+            f"{page.process}:{page.mapping} is swapped out: the frame in the swap cache, if any, is not shown"
+        )
     if page.pfn is None:
         raise _Unknown("frame numbers are shown to CAP_SYS_ADMIN only")
     return page.pfn
@@ -175,7 +177,9 @@ def compare(
         same = bad is not None and all(seen.status == "not applicable" for seen in runs)
         verdict = Verdict.NOT_APPLICABLE if same else Verdict.COULD_NOT_TELL
         reason = bad.reason if bad is not None else "no run was made"
-        return Comparison(test.name, verdict, per_run[runs.index(bad)] if bad is not None else (), reason, runs=len(runs))
+        return Comparison(
+            test.name, verdict, per_run[runs.index(bad)] if bad is not None else (), reason, runs=len(runs)
+        )
     first = runs[0]
     within = None if allowed is None else _all_allowed(runs, list(allowed))
     as_predicted = None if predicted is None else all(_agrees(predicted, seen) for seen in runs)

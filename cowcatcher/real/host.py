@@ -32,7 +32,7 @@ class AgentError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a mapping as one process had it. ``pfn`` is None where the kernel does not tell, as to ordinary users."""
+    """A page of a mapping as one process had it. ``pfn`` is None where the kernel does not tell."""
 
     process: str
     mapping: str
@@ -155,8 +155,13 @@ def _converse(
         arguments = ["--files", directory] if directory else []
         # A session of its own: Ctrl-C is for this process, which then ends the agent in its own time.
         agent = subprocess.Popen(
-            [*command, *arguments], stdin=text, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True, bufsize=0
-        )  # fmt: skip
+            [*command, *arguments],
+            stdin=text,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,
+            bufsize=0,
+        )
         assert agent.stdout is not None
         try:
             with selectors.DefaultSelector() as selector:
@@ -184,7 +189,8 @@ def _converse(
                 _end(agent)
                 if started == ended:
                     complaints.seek(0)
-                    raise AgentError(f"the agent ended before its work was done: {complaints.read().strip() or 'no message'}")
+                    said = complaints.read().strip() or "no message"
+                    raise AgentError(f"the agent ended before its work was done: {said}")
                 yield answers
         finally:
             _end(agent)
@@ -289,12 +295,22 @@ def _read(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observa
         reason = f"the agent did not survive {_where(lowered, done) if done else 'the setup'}"
     if status == "ok" and (limit := _out_of_locked_memory(lowered, log)):
         status, reason = "not applicable", limit
-    last = max(pages, default=-1)
     return Observation(
-        lowered.test.name, status, reason, 0, registers, pins, deaths, tuple(blocked), tuple(pages.get(last, ())), pinned,
-        tuple(Done(d.actor, d.index, d.statement, d.result, d.outcome, tuple(pages.get(i, ()))) for i, d in enumerate(log)),
-        lowered.stand_ins, lowered.notes, os.uname().release, microseconds,
-    )  # fmt: skip
+        lowered.test.name,
+        status,
+        reason,
+        registers=registers,
+        pins=pins,
+        deaths=deaths,
+        blocked=tuple(blocked),
+        pages=tuple(pages.get(max(pages, default=-1), ())),
+        pinned=pinned,
+        log=tuple(replace(done, pages=tuple(pages[i])) if i in pages else done for i, done in enumerate(log)),
+        stand_ins=lowered.stand_ins,
+        notes=lowered.notes,
+        kernel=os.uname().release,
+        microseconds=microseconds,
+    )
 
 
 def _where(lowered: Lowered, step: int) -> str:
@@ -322,11 +338,14 @@ def _setup_failure(lowered: Lowered, mapping: int, what: str, kind: str, number:
 
 
 def _out_of_locked_memory(lowered: Lowered, log: list[Done]) -> str:
-    """RLIMIT_MEMLOCK bounds what an ordinary user may register; running into it says nothing about the kernel's rules."""
+    """RLIMIT_MEMLOCK bounds what an ordinary user may register; that is none of the rules under test."""
     import resource
 
+    from cowcatcher.litmus.statements import SIGNATURES
+
     for lowered_step, done in zip(lowered.steps, log, strict=False):
-        if lowered_step.pin >= 0 and done.result == "ENOMEM" and lowered_step.step.statement.op not in ("dma_read", "dma_write"):
+        takes_pin = SIGNATURES[lowered_step.step.statement.op].gives == "pin"
+        if takes_pin and done.result == "ENOMEM":
             soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
             return f"{done.statement} gave ENOMEM; RLIMIT_MEMLOCK is {soft} bytes (see ulimit -l)"
     return ""

@@ -58,7 +58,9 @@ PLAIN: Final = {
     "load", "store", "fork", "vfork", "exit", "exec", "wait", "post", "await", "munmap", "mprotect", "mremap", "mlock",
     "madvise", "clear_refs", "unpin", "dma_read", "dma_write",
 }  # fmt: skip
-REMOTE: Final = {"process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write"}
+REMOTE: Final = {
+    "process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write",
+}  # fmt: skip
 NOT_HERE: Final = {
     "odp_reg_mr": "on-demand paging needs RDMA hardware",
     "dio_read": "holding a direct read in flight needs a block device that waits",
@@ -157,9 +159,8 @@ class _Lowering:
         """Does the mapping have to be as large as a huge page, with the pages of the test at its beginning?"""
         if "thp" in mapping.flags:
             return True
-        advice = {
-            argument(s, 1) for a in self.test.actors for s in a.body if s.op == "madvise" and argument(s) == mapping.name
-        }  # fmt: skip
+        advised = (s for a in self.test.actors for s in a.body if s.op == "madvise" and argument(s) == mapping.name)
+        advice = {argument(s, 1) for s in advised}
         return mapping.kind in ("anon", "anon_zero", "shared_anon") and not advice.isdisjoint({"HUGEPAGE", "COLLAPSE"})
 
     def _mapping(self, place: Place) -> tuple[int, Mapping]:
@@ -177,9 +178,9 @@ class _Lowering:
 
     def _step(self, step: OrderedStep) -> LoweredStep:
         statement = step.statement
-        op = statement.op
+        op, text = statement.op, statement_text(statement)
         if op in NOT_HERE:
-            raise NotApplicable(f"{statement_text(statement)}: {NOT_HERE[op]}")
+            raise NotApplicable(f"{text}: {NOT_HERE[op]}")
         mapping = page = offset = target = value = 0
         pin = -1
         place = next((a for a in statement.args if isinstance(a, Place)), None)
@@ -187,21 +188,22 @@ class _Lowering:
         if op in ("dma_read", "dma_write", "unpin"):
             assert place is not None
             pin = target = self._used_pin(statement, place)
-            page, offset, value = place.index or 0, self._cell_offset(self._mapping(self.pins[pin][1])[1], place), number
+            _, what = self._mapping(self.pins[pin][1])
+            page, offset, value = place.index or 0, self._cell_offset(what, place), number
         elif op in ("post", "await"):
             target = self._event(argument(statement))
         elif op in ("fork", "vfork", "wait"):
             target = self.actors.index(argument(statement))
             if op == "vfork" and any(a.kind == "thread" and a.process == argument(statement) for a in self.test.actors):
-                raise NotApplicable(f"{statement_text(statement)}: a vfork child with threads would run them in its parent")
+                raise NotApplicable(f"{text}: a vfork child with threads would run them in its parent")
         elif op == "exec" and self._is_thread(step.actor):
-            raise NotApplicable(f"{statement_text(statement)} in thread {step.actor}: the agent's exec is the process's first thread's")
+            raise NotApplicable(f"{text} in thread {step.actor}: only a process's first thread can do that here")
         elif place is not None:
             mapping, what = self._mapping(place)
             whole = place.index is None and op not in ("load", "store", *REMOTE)
             page, offset, value = WHOLE if whole else place.index or 0, self._cell_offset(what, place), number
             if what.name in self.scattered and whole:
-                raise NotApplicable(f"{statement_text(statement)}: pages of {what.name} were moved one by one and lie scattered now")
+                raise NotApplicable(f"{text}: pages of {what.name} were moved one by one and lie scattered")
             if op in REMOTE:
                 op, target = REMOTE[op], self.actors.index(argument(statement, 0))
             elif op == "mremap" and not whole and what.pages > 1:
@@ -214,7 +216,7 @@ class _Lowering:
                 op = self._pin_op(statement, what)
                 pin = target = self._new_pin(statement, place, op)
         elif op not in PLAIN:
-            raise NotApplicable(f"{statement_text(statement)}: the agent has no such statement")
+            raise NotApplicable(f"{text}: the agent has no such statement")
         fatal = int(op in ("load", "store") and statement.target is None)
         actor = self.actors.index(step.actor)
         self.lines.append(f"step {actor} {op} {mapping} {page} {offset} {target} {value} {fatal}")
@@ -233,7 +235,7 @@ class _Lowering:
     def _advice(self, statement: Statement) -> int:
         name = argument(statement, 1)
         if name == "PAGEOUT" and not self.facilities.swap:
-            raise NotApplicable(f"{statement_text(statement)}: no swap on this machine, so nothing would be paged out (see swapon(8))")
+            raise NotApplicable(f"{statement_text(statement)}: without swap nothing is paged out (see swapon(8))")
         return ADVICE[name]
 
     # --- pins ---------------------------------------------------------------------------------------------------
@@ -248,26 +250,26 @@ class _Lowering:
             return "pipe_pin"
         if op == "get":
             if flags & {"WRITE", "FORCE", "LONGTERM"}:
-                raise NotApplicable(f"{text}: the only FOLL_GET reference that user space can hold here is vmsplice's, for reading")
+                raise NotApplicable(f"{text}: the only FOLL_GET reference to be had here is vmsplice's, for reading")
             self.stand_ins.append(f"vmsplice for {text}")
             return "pipe_pin"
         if op in SAME_CLASS:
             if len(statement.args) > 1:
-                raise NotApplicable(f"{text}: io_uring always pins for writing, so it cannot stand in for a read-only pin")
+                raise NotApplicable(f"{text}: io_uring always pins for writing, so it is no read-only pin")
             if stand_in := SAME_CLASS[op]:
                 self.stand_ins.append(stand_in)
             forces = op == "ibv_reg_mr"
         elif op == "pin":
             if "WRITE" not in flags:
-                raise NotApplicable(f"{text}: io_uring always pins for writing; nothing here holds a FOLL_PIN for reading")
+                raise NotApplicable(f"{text}: io_uring always pins for writing; no FOLL_PIN for reading is to be had")
             if "LONGTERM" not in flags:
-                raise NotApplicable(f"{text}: nothing here holds a short-term write pin; it takes a direct read in flight")
+                raise NotApplicable(f"{text}: a short-term write pin takes a direct read held in flight")
             self.stand_ins.append(f"io_uring fixed buffer for {text}")
             forces = "FORCE" in flags
         else:
             raise NotApplicable(f"{text}: the agent has no such statement")
         if forces and self._may_be_unwritable(mapping):
-            raise NotApplicable(f"{text}: io_uring does not force its way past a protection, as this pin does (FOLL_FORCE)")
+            raise NotApplicable(f"{text}: io_uring does not override a protection, as this pin does (FOLL_FORCE)")
         return "uring_pin"
 
     def _may_be_unwritable(self, mapping: Mapping) -> bool:
@@ -285,13 +287,13 @@ class _Lowering:
         return number
 
     def _used_pin(self, statement: Statement, place: Place) -> int:
-        number = self.pin_numbers.get(place.name)
+        number, text = self.pin_numbers.get(place.name), statement_text(statement)
         if number is None:
-            raise NotApplicable(f"{statement_text(statement)}: in the ordered form {place.name} is not taken before it is used")
+            raise NotApplicable(f"{text}: in the ordered form {place.name} is not taken before it is used")
         if statement.op == "unpin":
             self.released.add(place.name)
         elif place.name in self.released:
-            raise NotApplicable(f"{statement_text(statement)}: io_uring refuses to use a buffer once it is released")
+            raise NotApplicable(f"{text}: io_uring refuses to use a buffer once it is released")
         elif statement.op == "dma_write" and number in self.piped:
-            raise NotApplicable(f"{statement_text(statement)}: a pipe holds its pages for reading; nothing writes through it")
+            raise NotApplicable(f"{text}: a pipe holds its pages for reading; nothing writes through it")
         return number

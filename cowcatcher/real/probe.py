@@ -1,6 +1,7 @@
 """What this machine can do for tests on its own kernel: the table behind ``cowcatcher doctor``.
 
-Every probe tries the thing itself where that is cheap and leaves nothing behind; where it only looks, ``why`` says at what.
+Every probe tries the thing itself where that is cheap, and leaves nothing behind; where it only
+looks, ``why`` says at what.
 """
 
 from __future__ import annotations
@@ -34,9 +35,25 @@ class Capability:
 def probe() -> list[Capability]:
     """Everything, in the order of a report. Takes a few milliseconds."""
     probes: tuple[Callable[[], Capability], ...] = (
-        _kernel, _root, _compiler, _page_size, _io_uring, _memlock, _pagemap, _vmsplice, _process_vm, _proc_mem, _swap, _thp,
-        _hugepages, _ksm, _userfaultfd, _soft_dirty, _kvm, _qemu,
-    )  # fmt: skip
+        _kernel,
+        _root,
+        _compiler,
+        _page_size,
+        _io_uring,
+        _memlock,
+        _pagemap,
+        _vmsplice,
+        _process_vm,
+        _proc_mem,
+        _swap,
+        _thp,
+        _hugepages,
+        _ksm,
+        _userfaultfd,
+        _soft_dirty,
+        _kvm,
+        _qemu,
+    )
     return [p() for p in probes]
 
 
@@ -62,15 +79,19 @@ def _errno_name() -> str:
 
 def _kernel() -> Capability:
     name = os.uname()
-    return Capability("kernel", name.sysname == "Linux", f"{name.sysname} {name.release} {name.machine}", "run on Linux")
+    return Capability(
+        "kernel", name.sysname == "Linux", f"{name.sysname} {name.release} {name.machine}", "run on Linux"
+    )
 
 
 def _root() -> Capability:
     root = os.geteuid() == 0
     return Capability(
-        "root", root, f"effective user {os.geteuid()}",
+        "root",
+        root,
+        f"effective user {os.geteuid()}",
         "" if root else "tests run as an ordinary user too; questions about frames (same_page) then stay open",
-    )  # fmt: skip
+    )
 
 
 def _compiler() -> Capability:
@@ -78,14 +99,18 @@ def _compiler() -> Capability:
 
     path = find_compiler()
     return Capability(
-        "C compiler", path is not None, path or "none of $CC, cc, gcc, clang was found",
+        "C compiler",
+        path is not None,
+        path or "none of $CC, cc, gcc, clang was found",
         "" if path else "install gcc or clang and the C library's headers: the agent is built on first use",
-    )  # fmt: skip
+    )
 
 
 def _page_size() -> Capability:
     size = os.sysconf("SC_PAGE_SIZE")
-    return Capability("4 KiB pages", size == 4096, f"pages of {size} bytes", "" if size == 4096 else "use a kernel with 4 KiB pages")
+    return Capability(
+        "4 KiB pages", size == 4096, f"pages of {size} bytes", "" if size == 4096 else "use a kernel with 4 KiB pages"
+    )
 
 
 def _io_uring() -> Capability:
@@ -98,7 +123,11 @@ def _io_uring() -> Capability:
     if fd >= 0:
         os.close(fd)
         return Capability("io_uring", True, setting)
-    step = "sysctl kernel.io_uring_disabled=0" if disabled not in ("", "0") else "use a kernel with CONFIG_IO_URING, outside seccomp"
+    step = (
+        "sysctl kernel.io_uring_disabled=0"
+        if disabled not in ("", "0")
+        else "use a kernel with CONFIG_IO_URING, outside seccomp"
+    )
     return Capability("io_uring", False, f"io_uring_setup() gave {_errno_name()}, {setting}", step)
 
 
@@ -135,7 +164,9 @@ def _vmsplice() -> Capability:
         text = ctypes.create_string_buffer(b"x", 1)
         iovec = (ctypes.c_void_p * 2)(ctypes.addressof(text), 1)
         ok = _libc().vmsplice(writer, iovec, 1, 0) == 1
-        return Capability("vmsplice", ok, "works" if ok else f"gave {_errno_name()}", "" if ok else "seccomp may forbid it")
+        return Capability(
+            "vmsplice", ok, "works" if ok else f"gave {_errno_name()}", "" if ok else "seccomp may forbid it"
+        )
     finally:
         os.close(reader)
         os.close(writer)
@@ -149,9 +180,11 @@ def _process_vm() -> Capability:
     there = (ctypes.c_void_p * 2)(ctypes.addressof(source), 1)
     ok = _libc().process_vm_readv(os.getpid(), here, 1, there, 1, 0) == 1
     return Capability(
-        "process_vm_readv", ok, "works" if ok else f"gave {_errno_name()}",
+        "process_vm_readv",
+        ok,
+        "works" if ok else f"gave {_errno_name()}",
         "" if ok else "needs CONFIG_CROSS_MEMORY_ATTACH and no seccomp filter against it",
-    )  # fmt: skip
+    )
 
 
 def _proc_mem() -> Capability:
@@ -163,7 +196,9 @@ def _proc_mem() -> Capability:
             f.seek(ctypes.addressof(target))
             f.write(b"x")
     except OSError as e:
-        return Capability("/proc/PID/mem", False, f"writing gave {e.strerror}", "see the kernel parameter proc_mem.force_override")
+        return Capability(
+            "/proc/PID/mem", False, f"writing gave {e.strerror}", "see the kernel parameter proc_mem.force_override"
+        )
     ok = target.raw == b"x"
     return Capability("/proc/PID/mem", ok, "can be written" if ok else "a write got lost")
 
@@ -171,9 +206,11 @@ def _proc_mem() -> Capability:
 def _swap() -> Capability:
     areas = _read("/proc/swaps").splitlines()[1:]
     return Capability(
-        "swap", bool(areas), f"{len(areas)} area(s)" if areas else "none: madvise(x, PAGEOUT) would do nothing",
+        "swap",
+        bool(areas),
+        f"{len(areas)} area(s)" if areas else "none: madvise(x, PAGEOUT) would do nothing",
         "" if areas else "for tests of swap: fallocate -l 64M FILE; chmod 600 FILE; mkswap FILE; swapon FILE",
-    )  # fmt: skip
+    )
 
 
 def _thp() -> Capability:
@@ -194,9 +231,11 @@ def _ksm() -> Capability:
     run = _read("/sys/kernel/mm/ksm/run")
     ok = run == "1"
     return Capability(
-        "KSM", ok, {"": "not in this kernel", "0": "there, not running", "1": "running", "2": "unmerged"}.get(run, run),
+        "KSM",
+        ok,
+        {"": "not in this kernel", "0": "there, not running", "1": "running", "2": "unmerged"}.get(run, run),
         "" if ok else "it scans the whole machine's memory, so tests of it belong into a virtual machine",
-    )  # fmt: skip
+    )
 
 
 def _userfaultfd() -> Capability:
@@ -208,7 +247,9 @@ def _userfaultfd() -> Capability:
     if fd >= 0:
         os.close(fd)
         return Capability("userfaultfd", True, "works")
-    return Capability("userfaultfd", False, f"gave {_errno_name()}", "run as root, or sysctl vm.unprivileged_userfaultfd=1")
+    return Capability(
+        "userfaultfd", False, f"gave {_errno_name()}", "run as root, or sysctl vm.unprivileged_userfaultfd=1"
+    )
 
 
 def _soft_dirty() -> Capability:
@@ -223,18 +264,27 @@ def _soft_dirty() -> Capability:
     except OSError:
         ok = False
     return Capability(
-        "soft-dirty bits", ok, "tracked" if ok else "not tracked: clear_refs() succeeds and does nothing",
+        "soft-dirty bits",
+        ok,
+        "tracked" if ok else "not tracked: clear_refs() succeeds and does nothing",
         "" if ok else "use a kernel with CONFIG_MEM_SOFT_DIRTY",
-    )  # fmt: skip
+    )
 
 
 def _kvm() -> Capability:
     ok = os.access("/dev/kvm", os.R_OK | os.W_OK)
-    return Capability("KVM", ok, "/dev/kvm can be opened" if ok else "no access to /dev/kvm", "" if ok else "virtual machines work without, slower")
+    return Capability(
+        "KVM",
+        ok,
+        "/dev/kvm can be opened" if ok else "no access to /dev/kvm",
+        "" if ok else "virtual machines work without, slower",
+    )
 
 
 def _qemu() -> Capability:
     import shutil
 
     path = shutil.which(f"qemu-system-{os.uname().machine}")
-    return Capability("QEMU", path is not None, path or "not found", "" if path else "install qemu-system for tests on other kernels")
+    return Capability(
+        "QEMU", path is not None, path or "not found", "" if path else "install qemu-system for tests on other kernels"
+    )

@@ -16,17 +16,13 @@
  *    test processes register, and pipes into which they vmsplice.
  */
 #define _GNU_SOURCE
-#include <errno.h>
+#include "agent.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
-#include <linux/io_uring.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,122 +31,27 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
-#ifndef PR_SET_PTRACER
-#define PR_SET_PTRACER 0x59616d61
-#endif
-
-enum {
-	PAGE = 4096,
-	MAX_ACTORS = 16,
-	MAX_SLOTS = 16, /* mappings of a test */
-	MAX_PAGES = 8,
-	MAX_CELLS = 64, /* initial values of a test */
-	MAX_PINS = 16,
-	MAX_STEPS = 1024,
-	WHOLE = -1, /* page number: the whole mapping */
-	STACK_SIZE = 64 << 10,
-	REAP_MS = 5000, /* what a SIGKILLed process may take to disappear before the agent gives up on the machine */
-	FLUSH_MS = 2,
-	EXIT_UNKILLABLE = 3,
-};
-
-/* Mapping s lies at BASE + s * SLOT_DISTANCE; each mremap() moves a page on by MOVE_DISTANCE. Fits a 39-bit space. */
-#define BASE 0x1000000000ull
-#define SLOT_DISTANCE (64ull << 20)
-#define MOVE_DISTANCE (4ull << 30)
-
-/* ---- what the coordinator asks of an actor ------------------------------------------------------------------------ */
-
-/* The names, as they stand in the text, are in the same order below. */
-enum op {
-	/* executed by the actor */
-	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, URING_PIN, PIPE_PIN,
-	VM_READ, VM_WRITE, MEM_READ, MEM_WRITE, HANG, CRASH,
-	/* executed by the coordinator */
-	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
-	/* not in the text */
-	MMAP, RESIDENT, THP_DISABLE, SPAWN,
-	N_OPS = MMAP,
-};
-
 static const char *const op_names[N_OPS] = {
-	"load", "store", "fork", "vfork", "exit", "exec", "munmap", "mprotect", "mremap", "mlock", "madvise", "clear_refs",
-	"uring_pin", "pipe_pin", "vm_read", "vm_write", "mem_read", "mem_write", "hang", "crash",
-	"wait", "post", "await", "unpin", "dma_read", "dma_write",
+	[LOAD] = "load", [STORE] = "store", [FORK] = "fork", [VFORK] = "vfork", [EXIT] = "exit", [EXEC] = "exec",
+	[MUNMAP] = "munmap", [MPROTECT] = "mprotect", [MREMAP] = "mremap", [MLOCK] = "mlock", [MADVISE] = "madvise",
+	[CLEAR_REFS] = "clear_refs", [URING_PIN] = "uring_pin", [PIPE_PIN] = "pipe_pin", [VM_READ] = "vm_read",
+	[VM_WRITE] = "vm_write", [MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [HANG] = "hang", [CRASH] = "crash",
+	[WAIT] = "wait", [POST] = "post", [AWAIT] = "await", [UNPIN] = "unpin", [DMA_READ] = "dma_read",
+	[DMA_WRITE] = "dma_write",
 };
 
-struct request {
-	enum op op;
-	bool fatal; /* a SIGSEGV or SIGBUS is to be died of */
-	int fd; /* or -1 */
-	pid_t pid; /* another process */
-	uint64_t addr, len, value;
+static const char *const answer_names[] = {
+	[VALUE] = "value", [ERROR] = "error", [SIGNAL] = "signal", [KILLED] = "killed", [NOT_RUN] = "not_run",
+	[BLOCKED] = "blocked",
 };
 
-enum answer { VALUE, ERROR, SIGNAL, /* never sent by an actor: */ KILLED, NOT_RUN, BLOCKED };
-static const char *const answer_names[] = {"value", "error", "signal", "killed", "not_run", "blocked"};
 
-struct reply {
-	enum answer kind;
-	uint64_t value; /* the value, the errno, the signal */
-};
-
-/* ---- one test ----------------------------------------------------------------------------------------------------- */
-
-enum actor_kind { PROCESS = 'p', THREAD = 't', DEVICE = 'd' };
-enum life { UNBORN, ALIVE, ENDED };
-
-struct actor {
-	enum actor_kind kind;
-	int owner; /* the process of a thread; itself for a process */
-	int near, far; /* its socket pair: the coordinator's end, its own */
-	enum life life;
-	bool stuck; /* waits for something that can no longer come */
-	int suspends; /* the actor that waits in vfork() for this one, or -1 */
-	int mm; /* the process whose address space it runs on: another than its own between vfork() and exec() */
-	pid_t pid; /* processes only, as the rest below */
-	int pidfd;
-};
-
-struct mapping {
-	char kind[16];
-	char touch; /* 'w', 'r' or '-' */
-	int pages, prot, backing;
-	uint64_t stride, length; /* from page to page, of the whole */
-};
-
-struct cell { int slot, offset; uint64_t value; };
-struct step { int actor, op, slot, page, offset, target; uint64_t value; int fatal; };
-
-enum pin_state { UNUSED, ON_RING, IN_PIPE };
-struct pin { enum pin_state state; uint64_t addr, stride; int pipe[2]; };
-
-struct test {
-	long id, timeout_ms;
-	int trace;
-	int n_actors, n_slots, n_cells, n_steps;
-	struct actor actors[MAX_ACTORS];
-	struct mapping maps[MAX_SLOTS];
-	struct cell cells[MAX_CELLS];
-	struct step steps[MAX_STEPS];
-	struct pin pins[MAX_PINS];
-	int events[MAX_ACTORS * 4];
-	unsigned moves[MAX_ACTORS][MAX_SLOTS][MAX_PAGES]; /* per mm: how often mremap() moved the page */
-	pid_t group;
-	uint64_t deadline;
-};
-
-static struct test test;
+struct test test;
 static const char *files_dir; /* where file mappings get their files; NULL: memory */
-static char vfork_stacks[MAX_ACTORS][STACK_SIZE] __attribute__((aligned(16)));
 
 static uint64_t now_us(void)
 {
@@ -158,467 +59,6 @@ static uint64_t now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
-}
-
-static struct reply success(uint64_t value)
-{
-	return (struct reply){VALUE, value};
-}
-
-static struct reply failure(int error)
-{
-	return (struct reply){ERROR, error};
-}
-
-static struct reply outcome(long rc)
-{
-	return rc < 0 ? failure(errno) : success(0);
-}
-
-/* ---- the actor's side --------------------------------------------------------------------------------------------- */
-
-static __thread sigjmp_buf fault_return;
-static __thread volatile sig_atomic_t fault_expected;
-
-static void on_fault(int sig)
-{
-	if (fault_expected)
-		siglongjmp(fault_return, sig);
-	signal(sig, SIG_DFL); /* a fault of the agent's own: die of it */
-}
-
-/* One load or store, with a fault turned into an answer. */
-static struct reply touch(const struct request *rq)
-{
-	volatile uint64_t *word = (volatile uint64_t *)(uintptr_t)rq->addr;
-	uint64_t value = 0;
-	int sig = sigsetjmp(fault_return, 0); /* the handler is SA_NODEFER: no mask to restore, no system call here */
-
-	if (!sig) {
-		fault_expected = 1;
-		if (rq->op == LOAD)
-			value = *word;
-		else
-			*word = rq->value;
-	}
-	fault_expected = 0;
-	return sig ? (struct reply){SIGNAL, (uint64_t)sig} : success(value);
-}
-
-static struct reply proc_mem(const struct request *rq)
-{
-	uint64_t value = rq->value;
-	struct reply reply;
-	char path[32];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/mem", rq->pid);
-	fd = open(path, O_RDWR);
-	if (fd < 0)
-		return failure(errno == ENOENT ? ESRCH : errno);
-	n = rq->op == MEM_READ ? pread(fd, &value, sizeof(value), rq->addr) : pwrite(fd, &value, sizeof(value), rq->addr);
-	reply = n < 0 ? failure(errno) : n == 0 ? failure(ESRCH) /* its memory is gone */ : success(value);
-	close(fd);
-	return reply;
-}
-
-static struct reply process_vm(const struct request *rq)
-{
-	uint64_t value = rq->value;
-	struct iovec here = {&value, sizeof(value)}, there = {(void *)(uintptr_t)rq->addr, sizeof(value)};
-	ssize_t n = rq->op == VM_READ ? process_vm_readv(rq->pid, &here, 1, &there, 1, 0)
-				      : process_vm_writev(rq->pid, &here, 1, &there, 1, 0);
-
-	return n < 0 ? failure(errno) : success(value);
-}
-
-static struct reply clear_refs(void)
-{
-	int fd = open("/proc/self/clear_refs", O_WRONLY);
-	struct reply reply = outcome(fd < 0 ? -1 : write(fd, "4", 1));
-
-	if (fd >= 0)
-		close(fd);
-	return reply;
-}
-
-/* Is this page in memory? Only another one was touched: then both are a huge page's. */
-static struct reply resident(const struct request *rq)
-{
-	unsigned char in_core = 0;
-	int rc = mincore((void *)(uintptr_t)rq->addr, PAGE, &in_core);
-
-	return rc < 0 ? failure(errno) : success(in_core & 1);
-}
-
-_Noreturn static void serve(int actor);
-
-_Noreturn static void start_process(int actor)
-{
-	struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_NODEFER};
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	prctl(PR_SET_PTRACER, -1); /* Yama: let the other actors use /proc/PID/mem and process_vm_* */
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
-	serve(actor);
-}
-
-static int start_process_fn(void *arg)
-{
-	start_process((int)(intptr_t)arg);
-}
-
-static void *start_thread(void *arg)
-{
-	serve((int)(intptr_t)arg);
-}
-
-/* clone() itself, not fork(): glibc's wrapper cannot pass CLONE_PARENT. */
-static struct reply do_fork(int child)
-{
-	pid_t pid = syscall(SYS_clone, (unsigned long)CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
-
-	if (pid == 0)
-		start_process(child);
-	return outcome(pid);
-}
-
-/* The child gets a stack of its own: it outlives this call frame's next statement, unlike a C program's vfork(). */
-static struct reply do_vfork(int child)
-{
-	return outcome(clone(start_process_fn, vfork_stacks[child] + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD,
-			     (void *)(intptr_t)child));
-}
-
-static struct reply do_exec(int actor)
-{
-	char actor_arg[12], channel_arg[12];
-	char *argv[] = {"agent", "--actor", actor_arg, channel_arg, NULL};
-
-	snprintf(actor_arg, sizeof(actor_arg), "%d", actor);
-	snprintf(channel_arg, sizeof(channel_arg), "%d", test.actors[actor].far);
-	execve("/proc/self/exe", argv, NULL);
-	return failure(errno);
-}
-
-static struct reply spawn(int actor)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	int error;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	error = pthread_create(&thread, &attr, start_thread, (void *)(intptr_t)actor);
-	return error ? failure(error) : success(0);
-}
-
-static struct reply execute(int actor, const struct request *rq)
-{
-	void *at = (void *)(uintptr_t)rq->addr;
-	struct iovec range = {at, rq->len};
-
-	switch (rq->op) {
-	case LOAD:
-	case STORE:
-		return touch(rq);
-	case FORK:
-		return do_fork((int)rq->value);
-	case VFORK:
-		return do_vfork((int)rq->value);
-	case SPAWN:
-		return spawn((int)rq->value);
-	case EXIT:
-		_exit(0);
-	case EXEC:
-		return do_exec(actor);
-	case MMAP: {
-		void *got = mmap(at, rq->len, PROT_READ | PROT_WRITE, (int)rq->value | MAP_FIXED_NOREPLACE, rq->fd, 0);
-
-		return got == MAP_FAILED ? failure(errno) : got != at ? failure(EEXIST) : success(0);
-	}
-	case RESIDENT:
-		return resident(rq);
-	case THP_DISABLE:
-		return outcome(prctl(PR_SET_THP_DISABLE, rq->value, 0, 0, 0));
-	case MUNMAP:
-		return outcome(munmap(at, rq->len));
-	case MPROTECT:
-		return outcome(mprotect(at, rq->len, (int)rq->value));
-	case MREMAP: {
-		void *to = (char *)at + MOVE_DISTANCE;
-
-		return outcome(mremap(at, rq->len, rq->len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED ? -1 : 0);
-	}
-	case MLOCK:
-		return outcome(mlock(at, rq->len));
-	case MADVISE:
-		return outcome(madvise(at, rq->len, (int)rq->value));
-	case CLEAR_REFS:
-		return clear_refs();
-	case URING_PIN:
-		return outcome(syscall(SYS_io_uring_register, rq->fd, IORING_REGISTER_BUFFERS, &range, 1));
-	case PIPE_PIN: {
-		ssize_t n = vmsplice(rq->fd, &range, 1, SPLICE_F_NONBLOCK);
-
-		return n < 0 ? failure(errno) : (size_t)n < rq->len ? failure(EAGAIN) : success(0);
-	}
-	case VM_READ:
-	case VM_WRITE:
-		return process_vm(rq);
-	case MEM_READ:
-	case MEM_WRITE:
-		return proc_mem(rq);
-	case HANG: /* for the agent's own tests */
-		for (;;)
-			pause();
-	case CRASH:
-		abort();
-	default:
-		return failure(ENOSYS);
-	}
-}
-
-/* Answer requests until told to end. The first answer says that the actor exists, and its pid. */
-static void serve(int actor)
-{
-	int channel = test.actors[actor].far;
-	struct reply reply = success((uint64_t)getpid());
-	struct request rq;
-
-	for (;;) {
-		if (send(channel, &reply, sizeof(reply), MSG_NOSIGNAL) != sizeof(reply) ||
-		    recv(channel, &rq, sizeof(rq), 0) != sizeof(rq))
-			_exit(1);
-		reply = execute(actor, &rq);
-		if (reply.kind == SIGNAL && rq.fatal) {
-			/* Say why, then die of the same signal, sent rather than caused: the kernel logs caused ones. */
-			send(channel, &reply, sizeof(reply), MSG_NOSIGNAL);
-			signal((int)reply.value, SIG_DFL);
-			kill(getpid(), (int)reply.value);
-		}
-	}
-}
-
-/* ---- devices: io_uring -------------------------------------------------------------------------------------------- */
-
-/*
- * One ring per pin, kept from test to test. The coordinator owns ring and queues; a test process that inherited the
- * descriptor registers its memory as the ring's fixed buffer, which takes a writable long-term pin. READ_FIXED and
- * WRITE_FIXED between that buffer and a memfd are then the device's accesses.
- */
-struct ring {
-	int fd, error; /* error: why there is no ring, errno */
-	unsigned *sq_tail, *sq_array, *cq_head;
-	unsigned *cq_tail;
-	unsigned sq_mask, cq_mask;
-	struct io_uring_sqe *sqes;
-	struct io_uring_cqe *cqes;
-};
-
-static struct ring rings[MAX_PINS] = {[0 ... MAX_PINS - 1] = {.fd = -1}};
-static int bounce = -1; /* one word of "device memory" */
-
-static void *ring_map(int fd, size_t len, uint64_t offset)
-{
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, (off_t)offset);
-
-	if (p != MAP_FAILED)
-		madvise(p, len, MADV_DONTFORK); /* none of a test process's business */
-	return p;
-}
-
-static int ring_open(struct ring *r)
-{
-	struct io_uring_params p = {0};
-	char *sq, *cq;
-
-	if (r->fd >= 0)
-		return 0;
-	if (bounce < 0 && ((bounce = memfd_create("bounce", MFD_CLOEXEC)) < 0 || ftruncate(bounce, PAGE) < 0))
-		return errno;
-	r->fd = (int)syscall(SYS_io_uring_setup, 1, &p);
-	if (r->fd < 0)
-		return errno;
-	sq = ring_map(r->fd, p.sq_off.array + p.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
-	cq = ring_map(r->fd, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
-	r->sqes = ring_map(r->fd, p.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
-	if (sq == MAP_FAILED || cq == MAP_FAILED || r->sqes == MAP_FAILED) {
-		int error = errno;
-
-		close(r->fd);
-		r->fd = -1;
-		return error;
-	}
-	r->sq_tail = (unsigned *)(sq + p.sq_off.tail);
-	r->sq_array = (unsigned *)(sq + p.sq_off.array);
-	r->sq_mask = *(unsigned *)(sq + p.sq_off.ring_mask);
-	r->cq_head = (unsigned *)(cq + p.cq_off.head);
-	r->cq_tail = (unsigned *)(cq + p.cq_off.tail);
-	r->cq_mask = *(unsigned *)(cq + p.cq_off.ring_mask);
-	r->cqes = (struct io_uring_cqe *)(cq + p.cq_off.cqes);
-	return 0;
-}
-
-/* One word between the fixed buffer, at the address it had when it was registered, and the bounce file. */
-static struct reply ring_dma(struct ring *r, bool device_writes, uint64_t addr, uint64_t value)
-{
-	unsigned tail = *r->sq_tail, index = tail & r->sq_mask, head = *r->cq_head;
-	struct io_uring_sqe *sqe = &r->sqes[index];
-	int result;
-
-	if (device_writes && pwrite(bounce, &value, sizeof(value), 0) != sizeof(value))
-		return failure(errno);
-	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = device_writes ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
-	sqe->fd = bounce;
-	sqe->addr = addr;
-	sqe->len = sizeof(value);
-	r->sq_array[index] = index;
-	__atomic_store_n(r->sq_tail, tail + 1, __ATOMIC_RELEASE);
-	if (syscall(SYS_io_uring_enter, r->fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0)
-		return failure(errno);
-	if (head == __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE))
-		return failure(EIO);
-	result = r->cqes[head & r->cq_mask].res;
-	__atomic_store_n(r->cq_head, head + 1, __ATOMIC_RELEASE);
-	if (result != sizeof(value))
-		return failure(result < 0 ? -result : EIO);
-	if (!device_writes && pread(bounce, &value, sizeof(value), 0) != sizeof(value))
-		return failure(errno);
-	return (struct reply){VALUE, device_writes ? 0 : value};
-}
-
-/* ---- devices: pipes ----------------------------------------------------------------------------------------------- */
-
-/* What the pipe's pages hold at an offset from its start. tee() first: reading would end the references under test. */
-static struct reply pipe_read(const struct pin *pin, size_t offset)
-{
-	static char bytes[MAX_PAGES * PAGE];
-	size_t need = offset + sizeof(uint64_t);
-	struct reply reply = failure(EIO);
-	int copy[2];
-
-	if (need > sizeof(bytes) || pipe2(copy, O_CLOEXEC | O_NONBLOCK) < 0)
-		return failure(errno);
-	if (tee(pin->pipe[0], copy[1], need, SPLICE_F_NONBLOCK) == (ssize_t)need && read(copy[0], bytes, need) == (ssize_t)need) {
-		uint64_t value;
-
-		memcpy(&value, bytes + offset, sizeof(value));
-		reply = success(value);
-	}
-	close(copy[0]);
-	close(copy[1]);
-	return reply;
-}
-
-static struct reply unpin(int index)
-{
-	struct pin *pin = &test.pins[index];
-	struct reply reply = {VALUE, 0};
-
-	if (pin->state == ON_RING)
-		reply = outcome(syscall(SYS_io_uring_register, rings[index].fd, IORING_UNREGISTER_BUFFERS, NULL, 0));
-	else if (pin->state == IN_PIPE) {
-		/* Drained, not closed: the test processes have inherited the descriptors. */
-		char page[PAGE];
-
-		while (read(pin->pipe[0], page, sizeof(page)) > 0)
-			;
-	} else
-		return failure(EINVAL);
-	pin->state = UNUSED;
-	return reply;
-}
-
-/* ---- what the page tables say ------------------------------------------------------------------------------------- */
-
-enum { PM_SWAP = 62, PM_PRESENT = 63 }; /* bits of a /proc/PID/pagemap entry */
-#define PM_PFN ((UINT64_C(1) << 55) - 1)
-
-static int kpagecount = -1, kpageflags = -1; /* root only */
-
-static uint64_t word_of(int fd, uint64_t index)
-{
-	uint64_t word = 0;
-
-	return fd >= 0 && pread(fd, &word, sizeof(word), index * sizeof(word)) == sizeof(word) ? word : 0;
-}
-
-static int open_pagemap(pid_t pid)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-static uint64_t address(int mm, int slot, int page)
-{
-	if (page == WHOLE)
-		page = 0;
-	return BASE + slot * SLOT_DISTANCE + test.moves[mm][slot][page] * MOVE_DISTANCE + page * test.maps[slot].stride;
-}
-
-/* Is anything mapped there at all? */
-static bool in_maps(pid_t pid, uint64_t addr)
-{
-	char path[32], line[512];
-	uint64_t from, to;
-	bool found = false;
-	FILE *maps;
-
-	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
-	while (maps && !found && fgets(line, sizeof(line), maps))
-		found = sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) == 2 && from <= addr && addr < to;
-	if (maps)
-		fclose(maps);
-	return found;
-}
-
-/* page STEP ACTOR SLOT PAGE present|swapped|empty|none|unknown PFN MAPCOUNT FLAGS, for every page of every living process */
-static void print_pages(int step)
-{
-	for (int a = 0; a < test.n_actors; a++) {
-		const struct actor *who = &test.actors[a];
-		int fd;
-
-		if (who->kind != PROCESS || who->life != ALIVE)
-			continue;
-		fd = open_pagemap(who->pid);
-		for (int slot = 0; slot < test.n_slots; slot++) {
-			for (int page = 0; page < test.maps[slot].pages; page++) {
-				uint64_t addr = address(who->mm, slot, page), entry = word_of(fd, addr / PAGE);
-				bool present = entry >> PM_PRESENT & 1;
-				uint64_t pfn = present ? entry & PM_PFN : 0;
-				const char *state = fd < 0 ? "unknown" : present ? "present" : entry >> PM_SWAP & 1 ? "swapped"
-						    : in_maps(who->pid, addr) ? "empty" : "none";
-
-				printf("page %d %d %d %d %s %" PRIx64 " %" PRIu64 " %" PRIx64 "\n", step, a, slot, page, state, pfn,
-				       pfn ? word_of(kpagecount, pfn) : 0, pfn ? word_of(kpageflags, pfn) : 0);
-			}
-		}
-		if (fd >= 0)
-			close(fd);
-	}
-}
-
-/* pin STEP PIN PAGE PFN, right after the pin was taken, when its owner's page table still leads to it */
-static void print_pin(int step, int index, pid_t pid, uint64_t addr, uint64_t len, uint64_t stride)
-{
-	int fd = open_pagemap(pid);
-
-	for (uint64_t page = 0; page * stride < len && page < MAX_PAGES; page++) {
-		uint64_t entry = word_of(fd, (addr + page * stride) / PAGE);
-
-		printf("pin %d %d %" PRIu64 " %" PRIx64 "\n", step, index, page,
-		       entry >> PM_PRESENT & 1 ? entry & PM_PFN : UINT64_C(0));
-	}
-	if (fd >= 0)
-		close(fd);
 }
 
 /* ---- the coordinator: asking one actor ---------------------------------------------------------------------------- */
@@ -766,26 +206,13 @@ static enum heard begin_child(const struct step *st, struct reply *reply)
 	return heard == HEARD ? spawn_threads(st->target) : heard;
 }
 
-static enum heard do_dma(const struct step *st, struct reply *reply)
-{
-	const struct pin *pin = &test.pins[st->target];
-	uint64_t offset = st->page * pin->stride + st->offset;
-
-	*reply = failure(EIO); /* there is no such pin: it was not taken */
-	if (pin->state == ON_RING)
-		*reply = ring_dma(&rings[st->target], st->op == DMA_WRITE, pin->addr + offset, st->value);
-	else if (pin->state == IN_PIPE && st->op == DMA_READ)
-		*reply = pipe_read(pin, offset);
-	return HEARD;
-}
-
 static enum heard take_pin(int index, const struct step *st, struct request *rq, struct reply *reply)
 {
 	struct actor *who = &test.actors[st->actor];
 	struct pin *pin = &test.pins[st->target];
 	enum heard heard;
 
-	rq->fd = st->op == URING_PIN ? rings[st->target].fd : pin->pipe[1];
+	rq->fd = st->op == URING_PIN ? ring_fd(st->target) : pin->pipe[1];
 	if (st->op == PIPE_PIN && st->page == WHOLE) /* a pipe has few slots: the named pages, not a whole huge page */
 		rq->len = test.maps[st->slot].pages * test.maps[st->slot].stride;
 	heard = ask(st->actor, rq, reply);
@@ -841,7 +268,8 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 		return HEARD;
 	case DMA_READ:
 	case DMA_WRITE:
-		return do_dma(st, reply);
+		*reply = dma(st);
+		return HEARD;
 	case FORK:
 	case VFORK:
 		return begin_child(st, reply);
@@ -969,7 +397,7 @@ static bool make_devices(void)
 		int error = 0;
 
 		if (st->op == URING_PIN)
-			error = ring_open(&rings[st->target]);
+			error = ring_open(st->target);
 		else if (st->op == PIPE_PIN && pin->pipe[0] < 0 && pipe2(pin->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
 			error = errno;
 		if (error) {
@@ -1033,7 +461,20 @@ static bool set_up(void)
 		for (int slot = 0; slot < test.n_slots; slot++)
 			if (is_thp(&test.maps[slot]) == huge && !map_one(slot))
 				return false;
+	if (!prepare((struct request){.op = THP_DISABLE, .value = 0}, 0, "prctl"))
+		return false;
 	return spawn_threads(0) == HEARD;
+}
+
+/* Some may have died while nobody asked them anything, of a lack of memory for instance. */
+static void bury_the_dead(void)
+{
+	for (int a = 0; a < test.n_actors; a++) {
+		struct pollfd end = {.fd = test.actors[a].pidfd, .events = POLLIN};
+
+		if (test.actors[a].kind == PROCESS && test.actors[a].life == ALIVE && poll(&end, 1, 0) > 0)
+			buried(&test.actors[a]);
+	}
 }
 
 /* The status of the test; *last is the step it ended with. */
@@ -1060,6 +501,7 @@ static const char *run_steps(int *last)
 		if (test.trace)
 			print_pages(i);
 	}
+	bury_the_dead();
 	if (!test.trace)
 		print_pages(test.n_steps - 1);
 	return "done";
@@ -1121,12 +563,32 @@ static void clean_up(void)
 			close(test.maps[slot].backing);
 }
 
+/*
+ * The whole family on one CPU, for each test whichever the scheduler likes: the kernel's per-CPU batches then look the same every time,
+ * and an answer needs no wakeup across CPUs.
+ */
+static void choose_cpu(void)
+{
+	static cpu_set_t all;
+	cpu_set_t one;
+	int cpu;
+
+	if (CPU_COUNT(&all) == 0)
+		sched_getaffinity(0, sizeof(all), &all);
+	sched_setaffinity(0, sizeof(all), &all);
+	cpu = sched_getcpu();
+	CPU_ZERO(&one);
+	CPU_SET(cpu < 0 ? 0 : cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 static void run_test(void)
 {
 	uint64_t start = now_us();
 	const char *status = "setup";
 	int last = -1;
 
+	choose_cpu();
 	printf("test %ld\n", test.id);
 	test.deadline = start + test.timeout_ms * 1000ull;
 	if (set_up())
@@ -1229,8 +691,7 @@ int main(int argc, char **argv)
 		setvbuf(stdout, NULL, _IOLBF, 0);
 	else
 		setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-	kpagecount = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
-	kpageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	open_kernel_files();
 	while (fgets(line, sizeof(line), stdin)) {
 		if (!strncmp(line, "test ", 5))
 			new_test(line);

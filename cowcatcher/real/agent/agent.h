@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of the agent share: the test, the requests, the answers. See agent.c for the whole picture. */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+	PAGE = 4096,
+	MAX_ACTORS = 16,
+	MAX_SLOTS = 16, /* mappings of a test */
+	MAX_PAGES = 8,
+	MAX_CELLS = 64, /* initial values of a test */
+	MAX_PINS = 16,
+	MAX_STEPS = 1024,
+	WHOLE = -1, /* page number: the whole mapping */
+	STACK_SIZE = 64 << 10,
+	REAP_MS = 5000, /* what a SIGKILLed process may take to disappear before the agent gives up on the machine */
+	FLUSH_MS = 2, /* an answer that takes longer may be a crash: what was done so far is told first */
+	EXIT_UNKILLABLE = 3,
+};
+
+/* Mapping s lies at BASE + s * SLOT_DISTANCE; each mremap() moves a page on by MOVE_DISTANCE. Fits a 39-bit space. */
+#define BASE 0x1000000000ull
+#define SLOT_DISTANCE (64ull << 20)
+#define MOVE_DISTANCE (4ull << 30)
+
+/* Their names in the text: op_names in agent.c. */
+enum op {
+	/* executed by the actor */
+	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, URING_PIN, PIPE_PIN,
+	VM_READ, VM_WRITE, MEM_READ, MEM_WRITE, HANG, CRASH,
+	/* executed by the coordinator */
+	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
+	/* not in the text */
+	MMAP, RESIDENT, THP_DISABLE, SPAWN,
+	N_OPS = MMAP,
+};
+
+struct request {
+	enum op op;
+	bool fatal; /* a SIGSEGV or SIGBUS is to be died of */
+	int fd; /* or -1 */
+	pid_t pid; /* another process */
+	uint64_t addr, len, value;
+};
+
+enum answer { VALUE, ERROR, SIGNAL, /* never sent by an actor: */ KILLED, NOT_RUN, BLOCKED };
+
+struct reply {
+	enum answer kind;
+	uint64_t value; /* the value, the errno, the signal */
+};
+
+enum actor_kind { PROCESS = 'p', THREAD = 't', DEVICE = 'd' };
+enum life { UNBORN, ALIVE, ENDED };
+
+struct actor {
+	enum actor_kind kind;
+	int owner; /* the process of a thread; itself for a process */
+	int near, far; /* its socket pair: the coordinator's end, its own */
+	enum life life;
+	bool stuck; /* waits for something that can no longer come */
+	int suspends; /* the actor that waits in vfork() for this one, or -1 */
+	int mm; /* the process whose address space it runs on: another than its own between vfork() and exec() */
+	pid_t pid; /* processes only, as the rest below */
+	int pidfd;
+};
+
+struct mapping {
+	char kind[16];
+	char touch; /* 'w', 'r' or '-' */
+	int pages, prot, backing;
+	uint64_t stride, length; /* from page to page, of the whole */
+};
+
+struct cell { int slot, offset; uint64_t value; };
+struct step { int actor, op, slot, page, offset, target; uint64_t value; int fatal; };
+
+enum pin_state { UNUSED, ON_RING, IN_PIPE };
+struct pin { enum pin_state state; uint64_t addr, stride; int pipe[2]; };
+
+struct test {
+	long id, timeout_ms;
+	int trace;
+	int n_actors, n_slots, n_cells, n_steps;
+	struct actor actors[MAX_ACTORS];
+	struct mapping maps[MAX_SLOTS];
+	struct cell cells[MAX_CELLS];
+	struct step steps[MAX_STEPS];
+	struct pin pins[MAX_PINS];
+	int events[MAX_ACTORS * 4];
+	unsigned moves[MAX_ACTORS][MAX_SLOTS][MAX_PAGES]; /* per mm: how often mremap() moved the page */
+	pid_t group;
+	uint64_t deadline;
+};
+
+extern struct test test; /* the one at hand */
+
+static inline struct reply success(uint64_t value)
+{
+	return (struct reply){VALUE, value};
+}
+
+static inline struct reply failure(int error)
+{
+	return (struct reply){ERROR, error};
+}
+
+static inline struct reply outcome(long rc)
+{
+	return rc < 0 ? failure(errno) : success(0);
+}
+
+static inline uint64_t address(int mm, int slot, int page)
+{
+	if (page == WHOLE)
+		page = 0;
+	return BASE + slot * SLOT_DISTANCE + test.moves[mm][slot][page] * MOVE_DISTANCE + page * test.maps[slot].stride;
+}
+
+/* actor.c */
+_Noreturn void start_process(int actor);
+
+/* device.c; ring_open() returns an errno */
+int ring_open(int pin);
+int ring_fd(int pin);
+struct reply dma(const struct step *step);
+struct reply unpin(int pin);
+
+/* pages.c */
+void open_kernel_files(void);
+void print_pages(int step);
+void print_pin(int step, int index, pid_t pid, uint64_t addr, uint64_t len, uint64_t stride);
+
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the kernel tells about the pages under test: /proc/PID/pagemap, and for root what is known about their frames. */
+#define _GNU_SOURCE
+#include "agent.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { PM_SWAP = 62, PM_PRESENT = 63 }; /* bits of a /proc/PID/pagemap entry */
+#define PM_PFN ((UINT64_C(1) << 55) - 1)
+
+static int kpagecount = -1, kpageflags = -1; /* root only */
+
+void open_kernel_files(void)
+{
+	kpagecount = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
+	kpageflags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+}
+
+static uint64_t word_of(int fd, uint64_t index)
+{
+	uint64_t word = 0;
+
+	return fd >= 0 && pread(fd, &word, sizeof(word), index * sizeof(word)) == sizeof(word) ? word : 0;
+}
+
+static int open_pagemap(pid_t pid)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* Is anything mapped there at all? */
+static bool in_maps(pid_t pid, uint64_t addr)
+{
+	char path[32], line[512];
+	uint64_t from, to;
+	bool found = false;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	while (maps && !found && fgets(line, sizeof(line), maps))
+		found = sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) == 2 && from <= addr && addr < to;
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+/* page STEP ACTOR SLOT PAGE present|swapped|empty|none|unknown PFN MAPCOUNT FLAGS, for every page of every living process */
+void print_pages(int step)
+{
+	for (int a = 0; a < test.n_actors; a++) {
+		const struct actor *who = &test.actors[a];
+		int fd;
+
+		if (who->kind != PROCESS || who->life != ALIVE)
+			continue;
+		fd = open_pagemap(who->pid);
+		for (int slot = 0; slot < test.n_slots; slot++) {
+			for (int page = 0; page < test.maps[slot].pages; page++) {
+				uint64_t addr = address(who->mm, slot, page), entry = word_of(fd, addr / PAGE);
+				bool present = entry >> PM_PRESENT & 1;
+				uint64_t pfn = present ? entry & PM_PFN : 0;
+				const char *state = fd < 0 ? "unknown" : present ? "present" : entry >> PM_SWAP & 1 ? "swapped"
+						    : in_maps(who->pid, addr) ? "empty" : "none";
+
+				printf("page %d %d %d %d %s %" PRIx64 " %" PRIu64 " %" PRIx64 "\n", step, a, slot, page, state, pfn,
+				       pfn ? word_of(kpagecount, pfn) : 0, pfn ? word_of(kpageflags, pfn) : 0);
+			}
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
+/* pin STEP PIN PAGE PFN, right after the pin was taken, when its owner's page table still leads to it */
+void print_pin(int step, int index, pid_t pid, uint64_t addr, uint64_t len, uint64_t stride)
+{
+	int fd = open_pagemap(pid);
+
+	for (uint64_t page = 0; page * stride < len && page < MAX_PAGES; page++) {
+		uint64_t entry = word_of(fd, (addr + page * stride) / PAGE);
+
+		printf("pin %d %d %" PRIu64 " %" PRIx64 "\n", step, index, page,
+		       entry >> PM_PRESENT & 1 ? entry & PM_PFN : UINT64_C(0));
+	}
+	if (fd >= 0)
+		close(fd);
+}

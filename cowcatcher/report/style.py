@@ -1,0 +1,73 @@
+"""How words are set off on a terminal, and columns of plain text. Colour is never the only sign of anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+_RESET = "\033[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """With or without colour, and how wide a line may become. A reporter asks nothing else about where its text goes."""
+
+    color: bool = False
+    width: int = 100
+
+    def _in(self, code: str, text: str) -> str:
+        return f"\033[{code}m{text}{_RESET}" if self.color and text.strip() else text
+
+    def good(self, text: str) -> str:
+        return self._in("32", text)
+
+    def bad(self, text: str) -> str:
+        return self._in("1;31", text)
+
+    def known(self, text: str) -> str:
+        """Bad, and expected to be."""
+        return self._in("33", text)
+
+    def unsure(self, text: str) -> str:
+        return self._in("35", text)
+
+    def strong(self, text: str) -> str:
+        return self._in("1", text)
+
+    def faint(self, text: str) -> str:
+        return self._in("2", text)
+
+
+PLAIN = Style()
+
+
+def columns(rows: Iterable[Sequence[str]], gap: int = 2, right: frozenset[int] = frozenset()) -> list[str]:
+    """Rows of cells, each column as wide as its widest cell; ``right`` are the columns aligned to the right."""
+    table = [list(row) for row in rows]
+    if not table:
+        return []
+    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(max(len(row) for row in table))]
+    return [
+        (" " * gap)
+        .join(cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row))
+        .rstrip()
+        for row in table
+    ]
+
+
+def wrapped(text: str, width: int, indent: str = "", following: str | None = None) -> list[str]:
+    """``text`` in lines of at most ``width``; words are never broken."""
+    lines: list[str] = []
+    line, empty = indent, True
+    for word in text.split():
+        if not empty and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line, empty = indent if following is None else following, True
+        line += word if empty else " " + word
+        empty = False
+    return [*lines, line] if not empty else lines
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """"1 state", "3 states"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
