@@ -1,0 +1,43 @@
+# Two commands set up everything, in a virtual environment of this clone's own:
+#   make run     the seed's story on every modelled kernel, then on the kernel of this machine
+#   make test    style, types, and all tests
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test lint bench docs clean
+
+run: $(VENV)/.installed
+	@$(BIN)/cowcatcher check seed
+	@$(BIN)/cowcatcher run seed
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+# Pages that are written by the program itself; a test says when they are out of date.
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.catalogue.table
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cowcatcher needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
