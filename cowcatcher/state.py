@@ -197,7 +197,8 @@ class Machine(NamedTuple):
     inherited: int  # ghost: per mm, page and cell: 1 + the value a forked child took over and has not replaced
     size: int
     programs: tuple[tuple[Op, ...], ...]
-    task_iommu: tuple[int, ...]  # per task: 1 for a device behind an IOMMU
+    regions: tuple[tuple[int, int], ...]  # per page: the mapping it belongs to (first page, end)
+    cached: tuple[int, ...]  # per page: 1 if the page cache has it from the start, so that a fault maps it with others
     pfn_fields: tuple[int, ...]  # offsets of every field that holds a frame number, in canonical order
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from cowcatcher.mm import page as pg
 from cowcatcher.mm.fault import access_allowed, handle_pte_fault
 from cowcatcher.mm.phases import BLOCKED, ODP_ACCESS, RAN
-from cowcatcher.mm.task import finish, mmap_read_trylock, mmap_read_unlock
+from cowcatcher.mm.task import clear_scratch, finish, mmap_read_trylock, mmap_read_unlock
 from cowcatcher.state import *
 
 
@@ -78,7 +78,7 @@ def odp_access(m: Machine, s: State, t: int) -> int:
 def odp_retry(m: Machine, s: State, t: int) -> int:
     """The device's page fault has been handled: drop mmap_lock and access again from the start."""
     mmap_read_unlock(m, s, s[t + T_MM] - 1)
-    s[t + T_MM] = s[t + T_PAGE] = s[t + T_RET] = s[t + T_PHASE] = 0
+    clear_scratch(s, t)
     return RAN
 
 

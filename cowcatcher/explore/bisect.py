@@ -48,7 +48,7 @@ def cures(test: Test, kernel: Kernel, limits: Limits | None = None) -> list[Cure
     if checker.check(kernel).verdict is not Verdict.VIOLATED:
         return []
     found = []
-    for candidate in _candidates(kernel):
+    for candidate in other_answers(kernel):
         result = checker.check(kernel.with_decisions(candidate))
         if result.verdict is Verdict.HOLDS:
             found.append(
@@ -57,7 +57,7 @@ def cures(test: Test, kernel: Kernel, limits: Limits | None = None) -> list[Cure
     return found
 
 
-def _candidates(kernel: Kernel) -> list[Decision]:
+def other_answers(kernel: Kernel) -> list[Decision]:
     """Answers of other kernels on the line that this one does not give: what came later first, then what was before."""
     place = kernel.place if kernel.place is not None else _branch_point(kernel)
     ordered = [*LINE[place + 1 :], *reversed(LINE[:place])]

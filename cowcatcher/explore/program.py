@@ -121,21 +121,18 @@ class _Compiler:
     def program(self) -> Program:
         tasks: list[TaskInfo] = []
         programs: list[tuple[Op, ...]] = []
-        iommu: list[int] = []
         for actor in self.test.actors:
             tasks.append(TaskInfo(actor.name, actor.kind, actor.process, actor.body))
             programs.append(tuple(self._statement(actor, i, s) for i, s in enumerate(actor.body)))
-            iommu.append(1 if actor.iommu else 0)
         for may in self.test.kernel_may:
             ops = self._kernel_may(may)
             tasks.append(TaskInfo(f"kernel {may.action}", "kernel", "", (may,) * len(ops)))
             programs.append(ops)
-            iommu.append(0)
         names = Names(
             tuple(self.processes), tuple(self.pages), dict(self.page_of), tuple(self.cells), tuple(self.pins),
             tuple(self.pin_range), tuple(self.events), tuple(self.registers),
         )  # fmt: skip
-        return Program(self.test, names, tuple(tasks), _layout(self.test, names, tuple(programs), tuple(iommu)))
+        return Program(self.test, names, tuple(tasks), _layout(self.test, names, tuple(programs)))
 
     def _statement(self, actor: Actor, index: int, statement: Statement) -> Op:
         register = self.registers[statement.target] + 1 if statement.target is not None else 0
@@ -279,7 +276,7 @@ def _value(statement: Statement, position: int) -> int:
 # --- layout -----------------------------------------------------------------------------------------------------------
 
 
-def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...], iommu: tuple[int, ...]) -> Machine:
+def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> Machine:
     """Offsets, one part after another; frames enough for everything that can hold one at the same time."""
     n_procs, n_pages, n_pins = len(names.processes), len(names.pages), len(names.pins)
     n_tasks = len(programs)
@@ -332,8 +329,26 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...], iomm
         n_procs=n_procs, n_pages=n_pages, n_cells=n_cells, n_pfns=n_pfns, n_slots=n_slots,
         n_tasks=n_tasks, n_pins=n_pins,
         folio_size=folio_size, slot_size=slot_size, pin_size=pin_size, size=at,
-        programs=programs, task_iommu=iommu, pfn_fields=tuple(pfn_fields), **offsets,
+        programs=programs, regions=_regions(test), cached=_cached(test), pfn_fields=tuple(pfn_fields), **offsets,
     )  # fmt: skip
+
+
+def _regions(test: Test) -> tuple[tuple[int, int], ...]:
+    """Per page, the pages of its mapping."""
+    regions: list[tuple[int, int]] = []
+    for mapping in test.memory:
+        first = len(regions)
+        regions += [(first, first + mapping.pages)] * mapping.pages
+    return tuple(regions)
+
+
+def _cached(test: Test) -> tuple[int, ...]:
+    """Per page, whether the page cache has it from the start."""
+    return tuple(
+        int(bool(mapping.cells) and mapping.kind not in ("anon", "anon_zero"))
+        for mapping in test.memory
+        for _ in range(mapping.pages)
+    )
 
 
 # --- the first state --------------------------------------------------------------------------------------------------

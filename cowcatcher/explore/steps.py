@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cowcatcher.device import dma, interfaces
-from cowcatcher.mm import fault, fork, gup, madvise, mprotect, phases, reclaim, zap
+from cowcatcher.mm import fault, fork, gup, madvise, mlock, mprotect, phases, reclaim, zap
 from cowcatcher.mm.phases import BLOCKED
 from cowcatcher.mm.task import finish
 from cowcatcher.state import EXITED, OK, OP_ARGS, P_STATE, PROC_SIZE, Machine, State, current_op
@@ -34,12 +34,12 @@ OPS: tuple[tuple[str, Step], ...] = (
     ("munmap", zap.munmap),
     ("mprotect", mprotect.mprotect),
     ("mremap", madvise.mremap),
-    ("mlock", madvise.mlock),
+    ("mlock", mlock.mlock),
     ("madvise_vma", madvise.madvise_vma),
     ("madvise_dontneed", zap.madvise_dontneed),
     ("madvise_free", madvise.madvise_free),
     ("madvise_pageout", reclaim.madvise_pageout),
-    ("madvise_populate", madvise.madvise_populate),
+    ("madvise_populate", mlock.madvise_populate),
     ("clear_refs", mprotect.clear_refs),
     ("pin", interfaces.pin_by_rule),
     ("unpin", gup.unpin),
@@ -80,7 +80,7 @@ _BY_PHASE: dict[int, Step] = {
     phases.EXIT_MMAP: zap.exit_mmap,
     phases.EXEC_MMAP: zap.exec_mmap,
     phases.MPROTECT_PTE: mprotect.change_pte_range,
-    phases.POPULATE: gup.populate,
+    phases.POPULATE: mlock.populate,
     phases.SHRINK_FOLIO: reclaim.shrink_next,
     phases.ADD_TO_SWAP: reclaim.add_to_swap,
     phases.TRY_TO_UNMAP: reclaim.try_to_unmap_one,

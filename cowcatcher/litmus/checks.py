@@ -117,8 +117,11 @@ class _Checker(ClaimChecks):
 
     def declare(self, seen: dict[str, tuple[str, Span]], name: str, kind: str, span: Span, again: bool) -> None:
         """Enter ``name``; ``again`` tells whether the same kind of thing may come up twice."""
-        before, where = seen.setdefault(name, (kind, span))
-        if where is span or (before == kind and again):
+        if name not in seen:
+            seen[name] = (kind, span)
+            return
+        before, where = seen[name]
+        if before == kind and again:
             return
         hint = f"the first one is on line {where.line}" if where.line else None
         if before == kind:
@@ -336,10 +339,11 @@ class _Checker(ClaimChecks):
 
     def forks(self) -> None:
         """Each process but the first is started exactly once, and not by a descendant of its own."""
+        started: set[str] = set()
         for actor in self.test.actors:
             for statement in actor.body:
                 if statement.op in FORKS and statement.args and isinstance(statement.args[0], Name):
-                    self.fork(actor, statement, statement.args[0])
+                    self.fork(actor, statement.args[0], started)
         for name in self.names.processes[1:]:
             if name not in self.names.forks and name not in self.skipped:
                 self.error(
@@ -349,11 +353,10 @@ class _Checker(ClaimChecks):
                     hint="only the first process exists from the start",
                 )
 
-    def fork(self, actor: Actor, statement: Statement, child: Name) -> None:
+    def fork(self, actor: Actor, child: Name, started: set[str]) -> None:
         processes = self.names.processes
         if child.text not in processes:
             return
-        first = self.names.forks[child.text]
         if child.text == actor.process:
             self.error(
                 child.span,
@@ -364,8 +367,10 @@ class _Checker(ClaimChecks):
             self.error(child.span, f"process {quoted(child.text)} exists from the start: it cannot be forked")
         elif child.text in self.names.ancestors(actor.process):
             self.error(child.span, f"process {quoted(child.text)} is an ancestor of {quoted(actor.process)}")
-        elif first.statement is not statement:
-            self.error(child.span, f"process {quoted(child.text)} is forked twice", hint=_taken_on(first, "forked"))
+        elif child.text in started:
+            hint = _taken_on(self.names.forks[child.text], "forked")
+            self.error(child.span, f"process {quoted(child.text)} is forked twice", hint=hint)
+        started.add(child.text)
 
     def events(self) -> None:
         posts = self.names.posts

@@ -136,8 +136,12 @@ class Report:
             self.omitted += 1
             return
         near = nearest(word, known) if word is not None else None
-        source = self._lines[span.line - 1] if 0 < span.line <= len(self._lines) else ""
+        source = self.line(span.line)
         self._found.append(Diagnostic(self.path, span, message, tuple(expected), near, hint, source))
+
+    def line(self, number: int) -> str:
+        """Line ``number`` of the text, from 1; "" if there is none."""
+        return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
 
     def raise_if_any(self) -> None:
         """Raise what was found, ordered by place in the file."""

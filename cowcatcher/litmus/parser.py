@@ -424,7 +424,7 @@ class _Parser(ConditionReader):
             return Number(int(self.next().text), token.span)
         if token.kind != "name":
             self.fail(expected=[CAN_STAND[kind] if kind else "an argument"], hint=usage(op.text))
-        if kind == "GUP_FLAGS" or self.ahead().text == "|":
+        if kind == "GUP_FLAGS" or (kind is None and self.ahead().text == "|"):
             return self.flags()
         if kind in _PLACES or self.ahead().text in ("[", "."):
             return self.place("a place in memory")

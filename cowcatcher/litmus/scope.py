@@ -155,10 +155,7 @@ class Scope:
 
     def word_span(self, span: Span, word: str) -> Span:
         """Where ``word`` stands within ``span``; all of ``span`` if it cannot be found."""
-        lines = self.test.text.split("\n")
-        if not 0 < span.line <= len(lines):
-            return span
-        at = lines[span.line - 1].find(word, span.col - 1)
+        at = self.report.line(span.line).find(word, max(0, span.col - 1))
         return span if at < 0 else Span(span.line, at + 1, at + 1 + len(word))
 
 

@@ -107,11 +107,9 @@ def do_pte_missing(m: Machine, s: State, t: int, pte: int) -> int:
     backing = s[m.cache + page]
     write = s[t + T_FAULT] & FAULT_WRITE
     if backing and (vma & VM_SHARED or not write):
-        folio = folio_at(m, backing)
-        pg.folio_get(s, folio)
-        s[folio + MAPCOUNT] += 1
-        writable = vma & VM_SHARED and vma & VM_WRITE
-        set_pte(s, pte, backing, PRESENT | (WRITE if writable else 0))
+        map_page_cache(m, s, mm, page)
+        if not write:
+            do_fault_around(m, s, mm, page)
     elif not write:
         set_pte(s, pte, ZERO_PFN, PRESENT)
     else:
@@ -121,6 +119,27 @@ def do_pte_missing(m: Machine, s: State, t: int, pte: int) -> int:
             pg.copy_contents(m, s, folio_at(m, backing), folio)
         map_new_anon(m, s, pte, pfn, vma, FAULT_WRITE)
     return fault_done(m, s, t)
+
+
+def map_page_cache(m: Machine, s: State, mm: int, page: int) -> None:
+    """A page of the page cache, as it is: writable at once in a shared mapping, never in a private one."""
+    vma = s[vma_at(m, mm, page)]
+    backing = s[m.cache + page]
+    folio = folio_at(m, backing)
+    pg.folio_get(s, folio)
+    s[folio + MAPCOUNT] += 1
+    writable = vma & VM_SHARED and vma & VM_WRITE
+    set_pte(s, pte_at(m, mm, page), backing, PRESENT | (WRITE if writable else 0))
+
+
+def do_fault_around(m: Machine, s: State, mm: int, page: int) -> None:
+    """A read fault maps the neighbours as well, where the page cache has them and the VMA is the same."""
+    first, end = m.regions[page]
+    for other in range(first, end):
+        pte = pte_at(m, mm, other)
+        same_vma = s[vma_at(m, mm, other)] == s[vma_at(m, mm, page)]
+        if m.cached[other] and same_vma and not s[pte + PTE_SLOT] and not s[pte + PTE_BITS] & PRESENT:
+            map_page_cache(m, s, mm, other)
 
 
 def map_new_anon(m: Machine, s: State, pte: int, pfn: int, vma: int, fault: int) -> None:

@@ -56,12 +56,29 @@ def next_page(m: Machine, s: State, t: int, page: int) -> None:
         flags = s[vma_at(m, child, page)]
         pte = pte_at(m, mm, page)
         if flags & VM_MAPPED and not flags & (VM_SHARED | VM_WIPEONFORK):
-            if s[pte + PTE_SLOT] or s[pte + PTE_BITS] & PRESENT:
+            filled = s[pte + PTE_SLOT] or s[pte + PTE_BITS] & PRESENT
+            if filled and vma_needs_copy(m, s, mm, page):
                 break
             inherit_zeroes_unless_backed(m, s, child, page)
         page += 1
     s[t + T_PAGE] = page
     s[t + T_PHASE] = COPY_PRESENT_PTE if page < m.n_pages else DUP_MMAP_END
+
+
+def vma_needs_copy(m: Machine, s: State, mm: int, page: int) -> int:
+    """Without an anonymous page in it, a mapping holds nothing that the child's own faults would not find again.
+
+    The kernel asks for an anon_vma, which stays when the last anonymous page has gone; ptes that could as well be left
+    out are copied then, and that is all the difference.
+    """
+    first, end = m.regions[page]
+    for other in range(first, end):
+        pte = pte_at(m, mm, other)
+        if s[pte + PTE_SLOT]:
+            return 1
+        if s[pte + PTE_BITS] & PRESENT and s[folio_at(m, s[pte + PTE_PFN]) + KIND] == ANON:
+            return 1
+    return 0
 
 
 def copy_present_pte(m: Machine, s: State, t: int) -> int:

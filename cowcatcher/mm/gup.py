@@ -303,6 +303,8 @@ def gup_failed(m: Machine, s: State, t: int, error: int) -> int:
         handle = pin_at(m, current_op(m, s, t)[OP_ARGS])
         for field in range(handle, handle + m.pin_size):
             s[field] = 0
+    elif s[t + T_FLAGS] & FOLL_FORCE:
+        error = EIO  # ptrace and /proc/PID/mem report every failure so
     mmap_read_unlock(m, s, mm)
     return finish(m, s, t, error)
 
@@ -348,24 +350,3 @@ def gup_access(m: Machine, s: State, t: int) -> int:
     s[t + T_OLD] = 0
     ungrab(m, s, pfn, s[t + T_FLAGS])
     return finish(m, s, t, result)
-
-
-# --- mlock, MADV_POPULATE_* -------------------------------------------------------------------------------------------
-
-
-def populate(m: Machine, s: State, t: int) -> int:
-    """populate_vma_page_range(): GUP without references, for writing if T_FLAGS says so. mmap_lock held."""
-    mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
-    vma = s[vma_at(m, mm, page)]
-    write = s[t + T_FLAGS] & FOLL_WRITE
-    if not vma & VM_MAPPED or not vma & (VM_WRITE if write else VM_READ):
-        mmap_read_unlock(m, s, mm)
-        return finish(m, s, t, EFAULT)
-    bits = s[pte_at(m, mm, page) + PTE_BITS]
-    if not bits & PRESENT or (write and not bits & WRITE):
-        return faultin_page(m, s, t, FAULT_WRITE if write else 0)
-    s[t + T_PAGE] = page + 1
-    if page + 1 < s[t + T_END]:
-        return RAN
-    mmap_read_unlock(m, s, mm)
-    return finish(m, s, t, OK)

@@ -1,11 +1,10 @@
-"""mm/madvise.c, mlock, mremap: advice that changes the VMA, and advice that is an order."""
+"""mm/madvise.c, and mremap: advice that changes the VMA, and advice that is an order."""
 
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
-from cowcatcher.mm.gup import populate
-from cowcatcher.mm.phases import BLOCKED, MADVISE_FREE_PTE, POPULATE, RAN
-from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_read_unlock
+from cowcatcher.mm.phases import BLOCKED, MADVISE_FREE_PTE, RAN
+from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_unlock
 from cowcatcher.state import *
 
 
@@ -19,46 +18,16 @@ def madvise_vma(m: Machine, s: State, t: int) -> int:
     if s[mm_at(m, mm) + MM_LOCK]:
         return BLOCKED
     first, end, on, off = op[OP_ARGS], op[OP_ARGS + 1], op[OP_ARGS + 2], op[OP_ARGS + 3]
+    result = OK
     for page in range(first, end):
         vma = vma_at(m, mm, page)
         if not s[vma] & VM_MAPPED:
-            return finish(m, s, t, ENOMEM)
-        if on & VM_WIPEONFORK and (s[vma] & VM_SHARED or s[m.cache + page]):
+            result = ENOMEM  # reported at the end; what is mapped is advised all the same
+        elif on & VM_WIPEONFORK and (s[vma] & VM_SHARED or s[m.cache + page]):
             return finish(m, s, t, EINVAL)  # private anonymous memory only
-        s[vma] = (s[vma] | on) & ~off
-    return finish(m, s, t, OK)
-
-
-def madvise_populate(m: Machine, s: State, t: int) -> int:
-    """MADV_POPULATE_READ, MADV_POPULATE_WRITE. Operands: first page, end, 1 for write."""
-    op = current_op(m, s, t)
-    if not m.k.madvise_knows_populate():
-        return finish(m, s, t, EINVAL)
-    mm = current_mm(m, s, t)
-    if mmap_read_trylock(m, s, mm) == BLOCKED:
-        return BLOCKED
-    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], POPULATE)
-    s[t + T_FLAGS] = FOLL_WRITE if op[OP_ARGS + 2] else 0
-    return populate(m, s, t)
-
-
-def mlock(m: Machine, s: State, t: int) -> int:
-    """VM_LOCKED, then every page is faulted in: for writing where that would break COW anyway."""
-    op = current_op(m, s, t)
-    mm = current_mm(m, s, t)
-    if s[mm_at(m, mm) + MM_LOCK]:
-        return BLOCKED
-    for page in range(op[OP_ARGS], op[OP_ARGS + 1]):
-        vma = vma_at(m, mm, page)
-        if not s[vma] & VM_MAPPED:
-            return finish(m, s, t, ENOMEM)
-        s[vma] |= VM_LOCKED
-    if mmap_read_trylock(m, s, mm) == BLOCKED:
-        return BLOCKED
-    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], POPULATE)
-    flags = s[vma_at(m, mm, op[OP_ARGS])]
-    s[t + T_FLAGS] = FOLL_WRITE if flags & VM_WRITE and not flags & VM_SHARED else 0
-    return populate(m, s, t)
+        else:
+            s[vma] = (s[vma] | on) & ~off
+    return finish(m, s, t, result)
 
 
 def mremap(m: Machine, s: State, t: int) -> int:
@@ -94,12 +63,25 @@ def madvise_free(m: Machine, s: State, t: int) -> int:
 
 
 def madvise_free_pte(m: Machine, s: State, t: int) -> int:
-    """One pte: clean now, its page without swap backing. Shared, locked or swap-cached pages are left alone."""
+    """One pte: clean now, its page without swap backing. T_FLAGS: the error of a hole, reported at the end."""
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     vma = s[vma_at(m, mm, page)]
-    if not vma & VM_MAPPED or vma & VM_SHARED:
-        mmap_read_unlock(m, s, mm)
-        return finish(m, s, t, EINVAL if vma & VM_MAPPED else ENOMEM)
+    if vma & VM_MAPPED and (vma & (VM_SHARED | VM_LOCKED) or s[m.cache + page]):
+        mmap_unlock(m, s, mm)
+        return finish(m, s, t, EINVAL)  # private anonymous memory that may be reclaimed, only
+    if vma & VM_MAPPED:
+        free_pte(m, s, mm, page)
+    else:
+        s[t + T_FLAGS] = ENOMEM
+    s[t + T_PAGE] = page + 1
+    if page + 1 < s[t + T_END]:
+        return RAN
+    mmap_unlock(m, s, mm)
+    return finish(m, s, t, s[t + T_FLAGS] or OK)
+
+
+def free_pte(m: Machine, s: State, mm: int, page: int) -> None:
+    """Under the page-table lock. A swapped page is given up at once, a page in use elsewhere not at all."""
     pte = pte_at(m, mm, page)
     pg.forget_inherited(m, s, mm, page)
     if s[pte + PTE_SLOT]:
@@ -113,8 +95,3 @@ def madvise_free_pte(m: Machine, s: State, t: int) -> int:
                 s[folio + DIRTY_FOLIO] = 0
                 s[folio + LAZYFREE] = 1
                 s[pte + PTE_BITS] &= ~DIRTY
-    s[t + T_PAGE] = page + 1
-    if page + 1 < s[t + T_END]:
-        return RAN
-    mmap_read_unlock(m, s, mm)
-    return finish(m, s, t, OK)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
-from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, RAN
+from cowcatcher.mm.mlock import FOR_MPROTECT
+from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, POPULATE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_write_trylock, mmap_write_unlock
 from cowcatcher.state import *
 
@@ -29,6 +30,8 @@ def change_pte_range(m: Machine, s: State, t: int) -> int:
     if not s[vma] & VM_MAPPED:
         mmap_write_unlock(m, s, mm)
         return finish(m, s, t, ENOMEM)
+    if s[vma] & VM_LOCKED and prot & VM_WRITE and not s[vma] & (VM_WRITE | VM_SHARED):
+        s[t + T_AUX] = 1
     s[vma] = s[vma] & ~(VM_READ | VM_WRITE) | prot
     pte = pte_at(m, mm, page)
     if s[pte + PTE_BITS] & PRESENT and not s[pte + PTE_SLOT]:
@@ -38,6 +41,11 @@ def change_pte_range(m: Machine, s: State, t: int) -> int:
             s[pte + PTE_BITS] |= WRITE
     s[t + T_PAGE] = page + 1
     if page + 1 < s[t + T_END]:
+        return RAN
+    if s[t + T_AUX]:  # locked memory that becomes writable is made the process's own at once, to avoid the fault later
+        begin_on_pages(s, t, mm, current_op(m, s, t)[OP_ARGS], page + 1, POPULATE)
+        s[t + T_SEQ] = FOR_MPROTECT
+        s[t + T_AUX] = 0
         return RAN
     mmap_write_unlock(m, s, mm)
     return finish(m, s, t, OK)
@@ -52,7 +60,7 @@ def can_change_private_pte_writable(m: Machine, s: State, pte: int, vma: int) ->
 
 
 def clear_refs(m: Machine, s: State, t: int) -> int:
-    """echo 4 > /proc/self/clear_refs: every pte loses its soft-dirty bit and write permission, to see the next write."""
+    """echo 4 > /proc/self/clear_refs: every pte loses soft-dirty bit and write permission, to see the next write."""
     mm = current_mm(m, s, t)
     if mmap_write_trylock(m, s, mm) == BLOCKED:
         return BLOCKED

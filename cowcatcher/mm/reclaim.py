@@ -36,9 +36,12 @@ def shrink_next(m: Machine, s: State, t: int) -> int:
     mm = s[t + T_MM] - 1
     while s[t + T_PAGE] < s[t + T_END]:
         page = s[t + T_PAGE]
-        if not s[vma_at(m, mm, page)] & VM_MAPPED:
+        vma = s[vma_at(m, mm, page)]
+        if vma & VM_LOCKED:
             mmap_read_unlock(m, s, mm)
-            return finish(m, s, t, ENOMEM)
+            return finish(m, s, t, EINVAL)
+        if not vma & VM_MAPPED:
+            s[t + T_FLAGS] = ENOMEM  # reported at the end
         pte = pte_at(m, mm, page)
         if s[pte + PTE_BITS] & PRESENT:
             folio = folio_at(m, s[pte + PTE_PFN])
@@ -47,7 +50,7 @@ def shrink_next(m: Machine, s: State, t: int) -> int:
                 return RAN
         s[t + T_PAGE] = page + 1
     mmap_read_unlock(m, s, mm)
-    return finish(m, s, t, OK)
+    return finish(m, s, t, s[t + T_FLAGS] or OK)
 
 
 def isolate(m: Machine, s: State, t: int, mm: int) -> int:

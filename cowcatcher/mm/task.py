@@ -57,6 +57,12 @@ def mmap_write_trylock(m: Machine, s: State, mm: int) -> int:
     return RAN
 
 
+def mmap_unlock(m: Machine, s: State, mm: int) -> None:
+    """Whichever way it is held."""
+    lock = mm_at(m, mm) + MM_LOCK
+    s[lock] = 0 if s[lock] == MMAP_WRITER else s[lock] - 1
+
+
 def mmap_write_unlock(m: Machine, s: State, mm: int) -> None:
     s[mm_at(m, mm) + MM_LOCK] = 0
 

@@ -14,9 +14,8 @@ from cowcatcher.mm.task import (
     clear_scratch,
     finish,
     mmap_read_trylock,
-    mmap_read_unlock,
+    mmap_unlock,
     mmap_write_trylock,
-    mmap_write_unlock,
 )
 from cowcatcher.state import *
 
@@ -67,22 +66,28 @@ def madvise_dontneed(m: Machine, s: State, t: int) -> int:
 
 
 def zap_pte_range(m: Machine, s: State, t: int) -> int:
-    """Drop the reference gathered in the last step, zap the next entry. T_AUX: the mapping itself goes too (munmap)."""
+    """Drop the reference gathered in the last step, zap the next entry. T_AUX: the mapping itself goes too (munmap).
+
+    MADV_DONTNEED goes over holes and reports them at the end (T_FLAGS), and stops at locked memory.
+    """
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     pg.put_pfn(m, s, s[t + T_OLD])
     s[t + T_OLD] = 0
     if page < s[t + T_END]:
+        vma = vma_at(m, mm, page)
+        if not s[t + T_AUX] and s[vma] & VM_LOCKED:
+            mmap_unlock(m, s, mm)
+            return finish(m, s, t, EINVAL)
+        if not s[t + T_AUX] and not s[vma] & VM_MAPPED:
+            s[t + T_FLAGS] = ENOMEM
         s[t + T_OLD] = zap_pte(m, s, mm, page)
         if s[t + T_AUX]:
-            s[vma_at(m, mm, page)] = 0
+            s[vma] = 0
         s[t + T_PAGE] = page + 1
         if s[t + T_OLD] or page + 1 < s[t + T_END]:
             return RAN
-    if s[t + T_AUX]:
-        mmap_write_unlock(m, s, mm)
-    else:
-        mmap_read_unlock(m, s, mm)
-    return finish(m, s, t, OK)
+    mmap_unlock(m, s, mm)
+    return finish(m, s, t, s[t + T_FLAGS] or OK)
 
 
 # --- the end of a process, or of its memory -------------------------------------------------------------------------
@@ -119,6 +124,7 @@ def exec_statement(m: Machine, s: State, t: int) -> int:
     """exec_mmap(): a new, empty address space; the old one is torn down (vfork: left to the parent)."""
     if other_threads_busy(m, s, t):
         return BLOCKED
+    end_other_threads(m, s, t)
     s[t + T_PHASE] = EXEC_MMAP
     return exec_mmap(m, s, t)
 
@@ -131,6 +137,13 @@ def exec_mmap(m: Machine, s: State, t: int) -> int:
     s[process + P_MM] = own + 1
     s[mm_at(m, own) + MM_HAS_PINNED] = 0
     return finish(m, s, t, OK)
+
+
+def end_other_threads(m: Machine, s: State, t: int) -> None:
+    """de_thread(), before anything else: the new program has one thread, the caller. The others are idle by now."""
+    for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
+        if other != t and s[other + T_PROC] == s[t + T_PROC]:
+            s[other + T_PC] = len(m.programs[task_index(m, other)])
 
 
 def tear_down(m: Machine, s: State, t: int, mm: int) -> int:

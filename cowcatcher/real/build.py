@@ -47,8 +47,8 @@ def agent_path() -> Path:
     compiler = find_compiler()
     if compiler is None:
         raise BuildError(
-            "no C compiler found (looked for $CC, cc, gcc, clang): what runs tests on a real kernel is a small C program; "
-            "install one, for instance `apt install gcc libc6-dev` or `dnf install gcc glibc-static`, or set CC"
+            "no C compiler found (looked for $CC, cc, gcc, clang): what runs tests on a real kernel is a small C "
+            "program; install one, such as `apt install gcc libc6-dev` or `dnf install gcc glibc-static`; or set CC"
         )
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
     digest = hashlib.sha256(b"\0".join([version, " ".join(FLAGS).encode()]))

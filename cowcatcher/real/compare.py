@@ -2,7 +2,7 @@
 
 Five answers are kept apart. *Holds* and *violated* are about the runs that were made, each in the ordered form; *could
 not tell* means a run ended without what the claim asks about (no frame numbers for an ordinary user, a crash, a time
-limit); *not applicable* means the test cannot be run on this machine; *flaky* means that runs of the same test differed.
+limit); *not applicable* means the test cannot be run on this machine; *flaky* means that runs of one test differed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cowcatcher.litmus.ast import (
     Register,
     Test,
 )
-from cowcatcher.real.host import Observation, Page
+from cowcatcher.real.host import OK, Observation, Page
 
 #: A register valuation as the model gives it: None for a register never assigned.
 Valuation: TypeAlias = Mapping[str, int | str | None]
@@ -71,10 +71,10 @@ def holds(cond: Cond, test: Test, seen: Observation) -> tuple[bool | None, str]:
     """The condition's truth in the final state that was seen: None, and why, if it cannot be told."""
     match cond:
         case Compare():
-            same = _value(cond.left, seen) == _value(cond.right, seen)
+            same = _equal(_value(cond.left, seen), _value(cond.right, seen))
             return same == (cond.op == "=="), ""
         case In():
-            return _value(cond.left, seen) in [_value(v, seen) for v in cond.values], ""
+            return any(_equal(_value(cond.left, seen), _value(v, seen)) for v in cond.values), ""
         case Not():
             truth, why = holds(cond.item, test, seen)
             return (None if truth is None else not truth), why
@@ -102,6 +102,11 @@ def _value(operand: Operand, seen: Observation) -> int | str | None:
             return operand.name
 
 
+def _equal(left: int | str | None, right: int | str | None) -> bool:
+    """A register that was never assigned equals nothing."""
+    return left is not None and left == right
+
+
 def _query(query: Query, seen: Observation) -> bool:
     if query.op == "mapped":
         page = _page(query.args[0], seen)
@@ -127,7 +132,7 @@ def _frame(located: Located, seen: Observation) -> int | None:
     """The frame number behind it; None if nothing is."""
     if located.process is None:
         frame = seen.pinned.get((located.place.name, located.place.index or 0))
-        if frame is None and seen.pins.get(located.place.name) == "OK":
+        if frame is None and seen.pins.get(located.place.name) == OK:
             raise _Unknown("frame numbers are shown to CAP_SYS_ADMIN only")
         return frame
     page = _page(located, seen)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from cowcatcher.real.lower import Lowered
 
 Status: TypeAlias = Literal["ok", "not applicable", "could not tell", "timeout", "crash"]
-#: What a register holds: a value, "OK" after a statement that gives none, an error's name.
+#: What a register holds: a value, "ok" after a statement that gives none, an error's name.
 Result: TypeAlias = int | str
 
-OK: Final = "OK"
+OK: Final = "ok"
 #: What the agent may need beyond a test's own time limit: reaping its processes, and a loaded machine.
 GRACE: Final = 15.0
 #: After the agent is gone, its processes are killed by the kernel; this long they may take to disappear.
@@ -93,7 +93,7 @@ def run_host(
     from cowcatcher.litmus.order import NoOrder
     from cowcatcher.real.lower import Facilities, NotApplicable, lower
 
-    facilities = Facilities(swap=has_swap())
+    facilities = Facilities(swap=has_swap(), soft_dirty=has_soft_dirty())
     lowered: list[Lowered] = []
     answers: list[Observation | None] = []
     for test in tests:
@@ -137,6 +137,19 @@ def has_swap() -> bool:
         return False
 
 
+def has_soft_dirty() -> bool:
+    """Does this kernel track which pages are written? Then memory just written says so."""
+    import ctypes
+
+    page = ctypes.create_string_buffer(b"x", 8192)
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as f:
+            f.seek(ctypes.addressof(page) // 4096 * 8)
+            return bool(int.from_bytes(f.read(8), "little") >> 55 & 1)
+    except OSError:
+        return False
+
+
 def _converse(
     tests: Sequence[Lowered], command: list[str], timeout: float, trace: bool
 ) -> Generator[list[list[str]], None, None]:
@@ -153,7 +166,7 @@ def _converse(
         text.seek(0)  # the agent shares the position: this flushes and rewinds
         directory = next((d for d in ("/var/tmp", tempfile.gettempdir()) if os.access(d, os.W_OK)), None)
         arguments = ["--files", directory] if directory else []
-        # A session of its own: Ctrl-C is for this process, which then ends the agent in its own time.
+        # Out of the terminal's reach: Ctrl-C is for this process, which then ends the agent in its own time.
         agent = subprocess.Popen(
             [*command, *arguments],
             stdin=text,
@@ -256,7 +269,8 @@ def _read(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observa
                 if int(pfn, 16):
                     pinned[lowered.pins[int(pin)][0], int(page)] = int(pfn, 16)
             case ["step", step, kind, number]:
-                actor, index, statement = lowered.steps[int(step)].step
+                ordered = lowered.steps[int(step)].step
+                actor, statement = ordered.actor, ordered.statement
                 result: Result | None = None
                 if kind == "value":
                     result = int(number) if SIGNATURES[statement.op].gives == "value" else OK
@@ -264,7 +278,7 @@ def _read(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observa
                     result = _error_name(int(number)) if kind == "error" else _signal_name(int(number))
                 if kind == "blocked":
                     blocked[actor] = None
-                log.append(Done(actor, index, statement_text(statement), result, kind))  # type: ignore[arg-type]
+                log.append(Done(actor, ordered.index, statement_text(statement), result, kind))  # type: ignore[arg-type]
                 if statement.target and result is not None:
                     registers[statement.target] = result
                     if SIGNATURES[statement.op].gives == "pin":

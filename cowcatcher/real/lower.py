@@ -79,6 +79,7 @@ class Facilities:
     """What the machine that will run the test has, as far as lowering depends on it."""
 
     swap: bool = False
+    soft_dirty: bool = False
 
 
 class LoweredStep(NamedTuple):
@@ -185,6 +186,8 @@ class _Lowering:
         pin = -1
         place = next((a for a in statement.args if isinstance(a, Place)), None)
         number = next((a.value for a in statement.args if isinstance(a, Number)), 0)
+        if op == "clear_refs" and not self.facilities.soft_dirty:
+            raise NotApplicable(f"{text}: this kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)")
         if op in ("dma_read", "dma_write", "unpin"):
             assert place is not None
             pin = target = self._used_pin(statement, place)

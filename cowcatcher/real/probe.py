@@ -204,12 +204,14 @@ def _proc_mem() -> Capability:
 
 
 def _swap() -> Capability:
-    areas = _read("/proc/swaps").splitlines()[1:]
+    from cowcatcher.real.host import has_swap
+
+    ok = has_swap()
     return Capability(
         "swap",
-        bool(areas),
-        f"{len(areas)} area(s)" if areas else "none: madvise(x, PAGEOUT) would do nothing",
-        "" if areas else "for tests of swap: fallocate -l 64M FILE; chmod 600 FILE; mkswap FILE; swapon FILE",
+        ok,
+        "in use" if ok else "none: madvise(x, PAGEOUT) would do nothing",
+        "" if ok else "for tests of swap: fallocate -l 64M FILE; chmod 600 FILE; mkswap FILE; swapon FILE",
     )
 
 
@@ -253,20 +255,13 @@ def _userfaultfd() -> Capability:
 
 
 def _soft_dirty() -> Capability:
-    """A page just written has the bit, if the kernel has it."""
-    import ctypes
+    from cowcatcher.real.host import has_soft_dirty
 
-    page = ctypes.create_string_buffer(b"x", 8192)
-    try:
-        with open("/proc/self/pagemap", "rb", buffering=0) as f:
-            f.seek(ctypes.addressof(page) // 4096 * 8)
-            ok = bool(int.from_bytes(f.read(8), "little") >> 55 & 1)
-    except OSError:
-        ok = False
+    ok = has_soft_dirty()
     return Capability(
         "soft-dirty bits",
         ok,
-        "tracked" if ok else "not tracked: clear_refs() succeeds and does nothing",
+        "tracked" if ok else "not tracked: clear_refs() would succeed and do nothing",
         "" if ok else "use a kernel with CONFIG_MEM_SOFT_DIRTY",
     )
 

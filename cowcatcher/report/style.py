@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _RESET = "\033[0m"
+_ESCAPES = re.compile(r"\033\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """With or without colour, and how wide a line may become. A reporter asks nothing else about where its text goes."""
+    """With or without colour, and how wide a line may become: all that a reporter asks about where its text goes."""
 
     color: bool = False
     width: int = 100
@@ -42,17 +44,22 @@ PLAIN = Style()
 
 
 def columns(rows: Iterable[Sequence[str]], gap: int = 2, right: frozenset[int] = frozenset()) -> list[str]:
-    """Rows of cells, each column as wide as its widest cell; ``right`` are the columns aligned to the right."""
+    """Rows of cells, each column as wide as its widest; ``right`` are the columns aligned to the right."""
     table = [list(row) for row in rows]
     if not table:
         return []
-    widths = [max(len(row[i]) for row in table if i < len(row)) for i in range(max(len(row) for row in table))]
-    return [
-        (" " * gap)
-        .join(cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row))
-        .rstrip()
-        for row in table
-    ]
+    widths = [max(visible(row[i]) for row in table if i < len(row)) for i in range(max(len(row) for row in table))]
+
+    def filled(i: int, cell: str) -> str:
+        space = " " * (widths[i] - visible(cell))
+        return space + cell if i in right else cell + space
+
+    return [(" " * gap).join(filled(i, cell) for i, cell in enumerate(row)).rstrip() for row in table]
+
+
+def visible(text: str) -> int:
+    """How many characters of a line are seen."""
+    return len(_ESCAPES.sub("", text)) if "\033" in text else len(text)
 
 
 def wrapped(text: str, width: int, indent: str = "", following: str | None = None) -> list[str]:
@@ -69,5 +76,5 @@ def wrapped(text: str, width: int, indent: str = "", following: str | None = Non
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """"1 state", "3 states"."""
+    """``1 state``, ``3 states``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

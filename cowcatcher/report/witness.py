@@ -16,8 +16,8 @@ from cowcatcher.state import T_PC, T_PHASE, TASK_SIZE
 def witness_record(program: Program, witness: Sequence[Step]) -> list[dict[str, Any]]:
     """One entry for every stretch in which an actor works on one statement without interruption.
 
-    ``steps`` are the names of its steps; ``part`` says whether the stretch is the ``whole`` statement, or its ``begin``,
-    ``middle`` or ``end``.
+    ``steps`` are the names of its steps; ``part`` says whether the stretch is the ``whole`` statement, or its
+    ``begin``, ``middle`` or ``end``.
     """
     parts: list[dict[str, Any]] = []
     open_part: tuple[int, int] | None = None
@@ -27,7 +27,12 @@ def witness_record(program: Program, witness: Sequence[Step]) -> list[dict[str, 
         info = program.tasks[step.task]
         if open_part != (step.task, pc):
             parts.append(
-                {"actor": info.name, "statement": _text(info.statements[pc]), "part": "middle" if phase else "begin", "steps": []}
+                {
+                    "actor": info.name,
+                    "statement": _text(info.statements[pc]),
+                    "part": "middle" if phase else "begin",
+                    "steps": [],
+                }
             )
             open_part = (step.task, pc)
         name = STEP_NAMES.get(phase, "")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.litmus import LitmusError, parse_file
-from cowcatcher.litmus.errors import MAX_DIAGNOSTICS, Diagnostic
 from cowcatcher.litmus.ast import NOWHERE, Span, Test
+from cowcatcher.litmus.errors import MAX_DIAGNOSTICS, Diagnostic
 
 BAD = Path(__file__).parent / "bad"
 

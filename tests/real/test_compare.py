@@ -8,7 +8,7 @@ import pytest
 
 from cowcatcher.litmus import parse
 from cowcatcher.litmus.ast import Test
-from cowcatcher.real.compare import Verdict, compare, evaluate
+from cowcatcher.real.compare import Valuation, Verdict, compare, evaluate
 from cowcatcher.real.host import Observation, Page
 
 
@@ -18,7 +18,7 @@ def of(claim: str) -> Test:
         test t
         memory {{ x = anon(1) }}
         process p {{ q = ibv_reg_mr(x); fork(c); r = load(x) }}
-        process c {{ s = load(x); u = store(x, 2) }}
+        process c {{ s = load(x); u = store(x, 2); v = load(x) }}
         {claim}
         """
     )
@@ -26,8 +26,8 @@ def of(claim: str) -> Test:
 
 SEEN = Observation(
     "t", "ok",
-    registers={"q": "OK", "r": 1, "s": "SIGSEGV", "u": "OK"},
-    pins={"q": "OK"},
+    registers={"q": "ok", "r": 1, "s": "SIGSEGV", "u": "ok"},
+    pins={"q": "ok"},
     pages=(Page("p", "x", 0, "present", 70), Page("c", "x", 0, "present", 80)),
     pinned={("q", 0): 70},
 )  # fmt: skip
@@ -47,6 +47,8 @@ SEEN = Observation(
         ("always s in {0, SIGSEGV}", "holds"),
         ("always not r == 1", "violated"),
         ("always r != 2 or s == 1", "holds"),
+        ("always v == v", "violated"),
+        ("never v in {0, v}", "holds"),
         ("always same_page(p:x, q)", "holds"),
         ("always same_page(c:x, q)", "violated"),
         ("never same_page(p:x, c:x)", "holds"),
@@ -69,7 +71,9 @@ def test_frames_that_are_not_shown_leave_the_claim_open() -> None:
     assert evaluate(of("always mapped(p:x)"), hidden)[0].verdict == "holds"
 
 
-@pytest.mark.parametrize(("state", "verdict"), [("empty", "holds"), ("none", "violated"), ("unknown", "could not tell")])
+@pytest.mark.parametrize(
+    ("state", "verdict"), [("empty", "holds"), ("none", "violated"), ("unknown", "could not tell")]
+)
 def test_mapped(state: str, verdict: str) -> None:
     seen = replace(SEEN, pages=(Page("p", "x", 0, state),))  # type: ignore[arg-type]
     assert evaluate(of("always mapped(p:x)"), seen)[0].verdict == verdict
@@ -83,7 +87,7 @@ def test_an_ended_process_maps_nothing() -> None:
 
 def test_the_model_is_held_against_every_run() -> None:
     test = of("always r == 1")
-    allowed = [{"r": 1, "s": 0}, {"r": 1, "s": "SIGSEGV"}]
+    allowed: list[Valuation] = [{"r": 1, "s": 0}, {"r": 1, "s": "SIGSEGV"}]
     result = compare(test, [SEEN, replace(SEEN, run=1)], allowed, {"r": 1, "s": 0, "z": None})
     assert (result.verdict, result.allowed, result.as_predicted, result.runs) == (Verdict.HOLDS, True, False, 2)
     assert result.differences == ("s: SIGSEGV here, 0 in the model",)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cowcatcher.real.build import SOURCE, BuildError, agent_path, find_compiler
+from cowcatcher.real.build import BuildError, agent_path, find_compiler, sources
 from cowcatcher.real.probe import probe
 
 
@@ -39,7 +39,7 @@ def test_no_warnings(tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("no C compiler")
     flags = ["-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-pthread", "-o", str(tmp_path / "agent")]
-    subprocess.run([compiler, *flags, str(SOURCE)], check=True)
+    subprocess.run([compiler, *flags, *map(str, sources())], check=True)
 
 
 def test_no_compiler_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

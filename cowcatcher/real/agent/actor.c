@@ -67,7 +67,8 @@ static struct reply proc_mem(const struct request *rq)
 	fd = open(path, O_RDWR);
 	if (fd < 0)
 		return failure(errno == ENOENT ? ESRCH : errno);
-	n = rq->op == MEM_READ ? pread(fd, &value, sizeof(value), rq->addr) : pwrite(fd, &value, sizeof(value), rq->addr);
+	n = rq->op == MEM_READ ? pread(fd, &value, sizeof(value), rq->addr)
+			       : pwrite(fd, &value, sizeof(value), rq->addr);
 	reply = n < 0 ? failure(errno) : n == 0 ? failure(ESRCH) /* its memory is gone */ : success(value);
 	close(fd);
 	return reply;
@@ -109,6 +110,8 @@ _Noreturn void start_process(int actor)
 	struct sigaction action = {.sa_handler = on_fault, .sa_flags = SA_NODEFER};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != coordinator) /* it died before that took effect */
+		_exit(1);
 	prctl(PR_SET_PTRACER, -1); /* Yama: let the other actors use /proc/PID/mem and process_vm_* */
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
@@ -138,17 +141,17 @@ static struct reply do_fork(int child)
 /* The child gets a stack of its own: it outlives this call frame's next statement, unlike a C program's vfork(). */
 static struct reply do_vfork(int child)
 {
-	return outcome(clone(start_process_fn, vfork_stacks[child] + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD,
-			     (void *)(intptr_t)child));
+	int flags = CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD;
+
+	return outcome(clone(start_process_fn, vfork_stacks[child] + STACK_SIZE, flags, (void *)(intptr_t)child));
 }
 
 static struct reply do_exec(int actor)
 {
-	char actor_arg[12], channel_arg[12];
-	char *argv[] = {"agent", "--actor", actor_arg, channel_arg, NULL};
+	char number[12];
+	char *argv[] = {"agent", "--actor", number, NULL};
 
-	snprintf(actor_arg, sizeof(actor_arg), "%d", actor);
-	snprintf(channel_arg, sizeof(channel_arg), "%d", test.actors[actor].far);
+	snprintf(number, sizeof(number), "%d", actor);
 	execve("/proc/self/exe", argv, NULL);
 	return failure(errno);
 }
@@ -163,6 +166,20 @@ static struct reply spawn(int actor)
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	error = pthread_create(&thread, &attr, start_thread, (void *)(intptr_t)actor);
 	return error ? failure(error) : success(0);
+}
+
+/* Where a page in the middle cannot be had, vmsplice() takes those before it; the error comes with the next call. */
+static struct reply splice_all(int pipe, struct iovec range)
+{
+	while (range.iov_len) {
+		ssize_t n = vmsplice(pipe, &range, 1, SPLICE_F_NONBLOCK);
+
+		if (n < 0)
+			return failure(errno);
+		range.iov_base = (char *)range.iov_base + n;
+		range.iov_len -= (size_t)n;
+	}
+	return success(0);
 }
 
 static struct reply execute(int actor, const struct request *rq)
@@ -210,11 +227,8 @@ static struct reply execute(int actor, const struct request *rq)
 		return clear_refs();
 	case URING_PIN:
 		return outcome(syscall(SYS_io_uring_register, rq->fd, IORING_REGISTER_BUFFERS, &range, 1));
-	case PIPE_PIN: {
-		ssize_t n = vmsplice(rq->fd, &range, 1, SPLICE_F_NONBLOCK);
-
-		return n < 0 ? failure(errno) : (size_t)n < rq->len ? failure(EAGAIN) : success(0);
-	}
+	case PIPE_PIN:
+		return splice_all(rq->fd, range);
 	case VM_READ:
 	case VM_WRITE:
 		return process_vm(rq);
@@ -234,7 +248,7 @@ static struct reply execute(int actor, const struct request *rq)
 /* Answer requests until told to end. The first answer says that the actor exists, and its pid. */
 static void serve(int actor)
 {
-	int channel = test.actors[actor].far;
+	int channel = FIRST_CHANNEL + actor;
 	struct reply reply = success((uint64_t)getpid());
 	struct request rq;
 
@@ -244,7 +258,7 @@ static void serve(int actor)
 			_exit(1);
 		reply = execute(actor, &rq);
 		if (reply.kind == SIGNAL && rq.fatal) {
-			/* Say why, then die of the same signal, sent rather than caused: the kernel logs caused ones. */
+			/* Say why, then die of the same signal; sent, not caused: the kernel logs caused ones. */
 			send(channel, &reply, sizeof(reply), MSG_NOSIGNAL);
 			signal((int)reply.value, SIG_DFL);
 			kill(getpid(), (int)reply.value);

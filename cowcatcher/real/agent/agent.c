@@ -49,8 +49,8 @@ static const char *const answer_names[] = {
 	[BLOCKED] = "blocked",
 };
 
-
 struct test test;
+pid_t coordinator;
 static const char *files_dir; /* where file mappings get their files; NULL: memory */
 
 static uint64_t now_us(void)
@@ -61,7 +61,7 @@ static uint64_t now_us(void)
 	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
 }
 
-/* ---- the coordinator: asking one actor ---------------------------------------------------------------------------- */
+/* ---- the coordinator: asking one actor ---- */
 
 static struct actor *process_of(struct actor *who)
 {
@@ -70,7 +70,7 @@ static struct actor *process_of(struct actor *who)
 
 enum heard { HEARD, DIED, LATE };
 
-/* poll() until something happens or the test's time is over. What takes long may be a crash: say first how far we got. */
+/* poll() until something happens or the time is over. What takes long may be a crash: say first how far we got. */
 static bool something_happens(struct pollfd *fds, nfds_t n)
 {
 	uint64_t now;
@@ -168,7 +168,7 @@ static enum heard spawn_threads(int process)
 	return heard;
 }
 
-/* ---- the coordinator: one step ------------------------------------------------------------------------------------ */
+/* ---- the coordinator: one step ---- */
 
 /* A failing fork answers on its caller's channel alone, a working vfork on its child's alone: listen to both. */
 static enum heard begin_child(const struct step *st, struct reply *reply)
@@ -221,6 +221,9 @@ static enum heard take_pin(int index, const struct step *st, struct request *rq,
 		pin->addr = rq->addr;
 		pin->stride = test.maps[st->slot].stride;
 		print_pin(index, st->target, process_of(who)->pid, rq->addr, rq->len, pin->stride);
+	} else if (st->op == PIPE_PIN) { /* no pin, so none of its pages either */
+		pin->state = IN_PIPE;
+		unpin(st->target);
 	}
 	return heard;
 }
@@ -305,7 +308,7 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 	return heard;
 }
 
-/* ---- the coordinator: one test ------------------------------------------------------------------------------------ */
+/* ---- the coordinator: one test ---- */
 
 /* A file of the mapping's contents, or -1 for anonymous memory. *error is set when there should be one and is not. */
 static int make_backing(int slot, int *error)
@@ -324,9 +327,9 @@ static int make_backing(int slot, int *error)
 		*error = errno;
 		return fd;
 	}
-	for (int c = 0; c < test.n_cells; c++)
-		for (int page = 0; page < map->pages && test.cells[c].slot == slot; page++)
-			if (pwrite(fd, &test.cells[c].value, sizeof(uint64_t), page * map->stride + test.cells[c].offset) < 0)
+	for (const struct cell *cell = test.cells; cell < test.cells + test.n_cells; cell++)
+		for (int page = 0; page < map->pages && cell->slot == slot; page++)
+			if (pwrite(fd, &cell->value, sizeof(cell->value), page * map->stride + cell->offset) < 0)
 				*error = errno;
 	return fd;
 }
@@ -345,7 +348,7 @@ static int map_flags(const struct mapping *map)
 }
 
 /* One request of the setup to process 0; false, with the reason printed, when it does not succeed. */
-static bool prepare(struct request rq, int slot, const char *what)
+static bool prepare(int slot, const char *what, struct request rq)
 {
 	struct reply reply = {ERROR, ETIMEDOUT};
 
@@ -355,38 +358,43 @@ static bool prepare(struct request rq, int slot, const char *what)
 	return false;
 }
 
+static bool touch_page(int slot, int page)
+{
+	const struct mapping *map = &test.maps[slot];
+	uint64_t at = address(0, slot, page);
+
+	if (map->touch == 'r')
+		return prepare(slot, "touch", (struct request){.op = LOAD, .addr = at});
+	for (const struct cell *cell = test.cells; cell < test.cells + test.n_cells && map->touch == 'w'; cell++) {
+		struct request rq = {.op = STORE, .addr = at + cell->offset, .value = cell->value};
+
+		if (cell->slot == slot && !prepare(slot, "touch", rq))
+			return false;
+	}
+	return true;
+}
+
 static bool map_one(int slot)
 {
 	const struct mapping *map = &test.maps[slot];
-	uint64_t at = address(0, slot, 0);
 	bool thp = is_thp(map);
+	uint64_t at = address(0, slot, 0), last_page = at + map->length - PAGE;
+	struct request mmap_rq = {
+		.op = MMAP, .fd = map->backing, .addr = at, .len = map->length, .value = (uint64_t)map_flags(map)};
+	struct request huge_rq = {.op = MADVISE, .addr = at, .len = map->length, .value = MADV_HUGEPAGE};
+	struct request protect_rq = {.op = MPROTECT, .addr = at, .len = map->length, .value = (uint64_t)map->prot};
 
 	/* What is not meant to be huge must not become so on a machine where huge pages are handed out unasked. */
-	if (!prepare((struct request){.op = THP_DISABLE, .value = !thp}, slot, "prctl") ||
-	    !prepare((struct request){.op = MMAP, .fd = map->backing, .addr = at, .len = map->length, .value = map_flags(map)},
-		     slot, "mmap"))
+	if (!prepare(slot, "prctl", (struct request){.op = THP_DISABLE, .value = !thp}) ||
+	    !prepare(slot, "mmap", mmap_rq) || (thp && !prepare(slot, "madvise", huge_rq)))
 		return false;
-	if (thp && !prepare((struct request){.op = MADVISE, .addr = at, .len = map->length, .value = MADV_HUGEPAGE}, slot, "madvise"))
-		return false;
-	for (int page = 0; page < map->pages; page++) {
-		uint64_t page_at = address(0, slot, page);
-
-		if (map->touch == 'r' && !prepare((struct request){.op = LOAD, .addr = page_at}, slot, "touch"))
+	for (int page = 0; page < map->pages; page++)
+		if (!touch_page(slot, page))
 			return false;
-		for (int c = 0; c < test.n_cells && map->touch == 'w'; c++) {
-			struct request rq = {.op = STORE, .addr = page_at + test.cells[c].offset, .value = test.cells[c].value};
-
-			if (test.cells[c].slot == slot && !prepare(rq, slot, "touch"))
-				return false;
-		}
-	}
 	if (thp && map->touch == 'w' &&
-	    !prepare((struct request){.op = RESIDENT, .addr = at + map->length - PAGE}, slot, "huge_page"))
+	    !prepare(slot, "huge_page", (struct request){.op = RESIDENT, .addr = last_page}))
 		return false;
-	if (map->prot != (PROT_READ | PROT_WRITE) &&
-	    !prepare((struct request){.op = MPROTECT, .addr = at, .len = map->length, .value = map->prot}, slot, "mprotect"))
-		return false;
-	return true;
+	return map->prot == (PROT_READ | PROT_WRITE) || prepare(slot, "mprotect", protect_rq);
 }
 
 static bool make_devices(void)
@@ -398,10 +406,12 @@ static bool make_devices(void)
 
 		if (st->op == URING_PIN)
 			error = ring_open(st->target);
-		else if (st->op == PIPE_PIN && pin->pipe[0] < 0 && pipe2(pin->pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+		else if (st->op == PIPE_PIN && pin->pipe[0] < 0 && pipe2(pin->pipe, O_NONBLOCK) < 0)
 			error = errno;
 		if (error) {
-			printf("setup %d %s error %d\n", st->slot, st->op == URING_PIN ? "io_uring_setup" : "pipe", error);
+			const char *what = st->op == URING_PIN ? "io_uring_setup" : "pipe";
+
+			printf("setup %d %s error %d\n", st->slot, what, error);
 			return false;
 		}
 	}
@@ -423,7 +433,11 @@ static bool start_family(void)
 			return false;
 		}
 		test.actors[a].near = pair[0];
-		test.actors[a].far = pair[1];
+		if (dup2(pair[1], FIRST_CHANNEL + a) < 0) {
+			printf("setup 0 dup2 error %d\n", errno);
+			return false;
+		}
+		close(pair[1]);
 	}
 	pid = fork();
 	if (pid == 0) {
@@ -436,8 +450,9 @@ static bool start_family(void)
 	}
 	setpgid(pid, pid); /* both sides do it: whoever is first, it is done when either goes on */
 	test.group = pid;
+	errno = ETIMEDOUT;
 	if (greet(&test.actors[0]) != HEARD) {
-		printf("setup 0 start error %d\n", ETIMEDOUT);
+		printf("setup 0 start error %d\n", errno);
 		return false;
 	}
 	return true;
@@ -461,7 +476,7 @@ static bool set_up(void)
 		for (int slot = 0; slot < test.n_slots; slot++)
 			if (is_thp(&test.maps[slot]) == huge && !map_one(slot))
 				return false;
-	if (!prepare((struct request){.op = THP_DISABLE, .value = 0}, 0, "prctl"))
+	if (!prepare(0, "prctl", (struct request){.op = THP_DISABLE, .value = 0}))
 		return false;
 	return spawn_threads(0) == HEARD;
 }
@@ -552,34 +567,15 @@ static void clean_up(void)
 		}
 	}
 	for (int a = 0; a < test.n_actors; a++) {
-		const int fds[] = {test.actors[a].near, test.actors[a].far, test.actors[a].pidfd};
-
-		for (int i = 0; i < 3; i++)
-			if (fds[i] >= 0)
-				close(fds[i]);
+		if (test.actors[a].near >= 0)
+			close(test.actors[a].near);
+		if (test.actors[a].pidfd >= 0)
+			close(test.actors[a].pidfd);
+		close(FIRST_CHANNEL + a);
 	}
 	for (int slot = 0; slot < test.n_slots; slot++)
 		if (test.maps[slot].backing >= 0)
 			close(test.maps[slot].backing);
-}
-
-/*
- * The whole family on one CPU, for each test whichever the scheduler likes: the kernel's per-CPU batches then look the same every time,
- * and an answer needs no wakeup across CPUs.
- */
-static void choose_cpu(void)
-{
-	static cpu_set_t all;
-	cpu_set_t one;
-	int cpu;
-
-	if (CPU_COUNT(&all) == 0)
-		sched_getaffinity(0, sizeof(all), &all);
-	sched_setaffinity(0, sizeof(all), &all);
-	cpu = sched_getcpu();
-	CPU_ZERO(&one);
-	CPU_SET(cpu < 0 ? 0 : cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
 }
 
 static void run_test(void)
@@ -588,7 +584,6 @@ static void run_test(void)
 	const char *status = "setup";
 	int last = -1;
 
-	choose_cpu();
 	printf("test %ld\n", test.id);
 	test.deadline = start + test.timeout_ms * 1000ull;
 	if (set_up())
@@ -599,7 +594,7 @@ static void run_test(void)
 	fflush(stdout);
 }
 
-/* ---- reading the text --------------------------------------------------------------------------------------------- */
+/* ---- reading the text ---- */
 
 static void syntax(const char *line) __attribute__((noreturn));
 static void syntax(const char *line)
@@ -632,35 +627,68 @@ static bool in(int value, int end)
 	return value >= 0 && value < end;
 }
 
-static void read_line(const char *line)
+static bool read_actor(const char *line)
+{
+	struct actor *who = &test.actors[test.n_actors];
+
+	if (!in(test.n_actors, MAX_ACTORS))
+		return false;
+	*who = (struct actor){.near = -1, .pidfd = -1, .suspends = -1};
+	if (sscanf(line, "actor %c %d", &who->kind, &who->owner) != 2 || !in(who->owner, MAX_ACTORS))
+		return false;
+	who->mm = who->owner;
+	test.n_actors++;
+	return true;
+}
+
+static bool read_map(const char *line)
 {
 	struct mapping *map = &test.maps[test.n_slots];
-	struct step *st = &test.steps[test.n_steps];
-	struct cell *cell = &test.cells[test.n_cells];
-	char name[16], kind;
-	int owner;
 
-	if (sscanf(line, "actor %c %d", &kind, &owner) == 2 && in(test.n_actors, MAX_ACTORS) && in(owner, MAX_ACTORS)) {
-		test.actors[test.n_actors] = (struct actor){
-			.kind = kind, .owner = owner, .mm = owner, .near = -1, .far = -1, .pidfd = -1, .suspends = -1};
-		test.n_actors++;
-	} else if (in(test.n_slots, MAX_SLOTS) &&
-		   sscanf(line, "map %15s %c %d %" SCNu64 " %" SCNu64 " %d", map->kind, &map->touch, &map->pages, &map->stride,
-			  &map->length, &map->prot) == 6 && map->pages > 0 && map->pages <= MAX_PAGES) {
-		test.n_slots++;
-	} else if (in(test.n_cells, MAX_CELLS) &&
-		   sscanf(line, "cell %d %d %" SCNu64, &cell->slot, &cell->offset, &cell->value) == 3) {
-		test.n_cells++;
-	} else if (in(test.n_steps, MAX_STEPS) &&
-		   sscanf(line, "step %d %15s %d %d %d %d %" SCNu64 " %d", &st->actor, name, &st->slot, &st->page, &st->offset,
-			  &st->target, &st->value, &st->fatal) == 8 && in(st->actor, test.n_actors) && in(st->slot, MAX_SLOTS) &&
-		   st->page >= WHOLE && st->page < MAX_PAGES && in(st->target, MAX_ACTORS)) {
-		st->op = op_of(name);
-		if (st->op < 0)
-			syntax(line);
-		test.n_steps++;
-	} else
-		syntax(line);
+	if (!in(test.n_slots, MAX_SLOTS) ||
+	    sscanf(line, "map %15s %c %d %" SCNu64 " %" SCNu64 " %d", map->kind, &map->touch, &map->pages, &map->stride,
+		   &map->length, &map->prot) != 6 ||
+	    map->pages < 1 || map->pages > MAX_PAGES)
+		return false;
+	test.n_slots++;
+	return true;
+}
+
+static bool read_cell(const char *line)
+{
+	struct cell *cell = &test.cells[test.n_cells];
+
+	if (!in(test.n_cells, MAX_CELLS) ||
+	    sscanf(line, "cell %d %d %" SCNu64, &cell->slot, &cell->offset, &cell->value) != 3)
+		return false;
+	test.n_cells++;
+	return true;
+}
+
+static bool read_step(const char *line)
+{
+	struct step *st = &test.steps[test.n_steps];
+	char name[16];
+
+	if (!in(test.n_steps, MAX_STEPS) ||
+	    sscanf(line, "step %d %15s %d %d %d %d %" SCNu64 " %d", &st->actor, name, &st->slot, &st->page, &st->offset,
+		   &st->target, &st->value, &st->fatal) != 8 ||
+	    !in(st->actor, test.n_actors) || !in(st->slot, MAX_SLOTS) || !in(st->page - WHOLE, MAX_PAGES - WHOLE) ||
+	    !in(st->target, MAX_ACTORS))
+		return false;
+	st->op = op_of(name);
+	test.n_steps++;
+	return st->op >= 0;
+}
+
+/* The whole family on one CPU: the kernel's per-CPU batches look the same every time, and no answer wakes another. */
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
 }
 
 int main(int argc, char **argv)
@@ -668,8 +696,9 @@ int main(int argc, char **argv)
 	char line[256];
 	sigset_t chld;
 
-	if (argc == 4 && !strcmp(argv[1], "--actor")) { /* see do_exec() */
-		test.actors[atoi(argv[2])].far = atoi(argv[3]);
+	coordinator = getpid();
+	if (argc == 3 && !strcmp(argv[1], "--actor")) { /* see do_exec() */
+		coordinator = getppid();
 		start_process(atoi(argv[2]));
 	}
 	if (argc == 3 && !strcmp(argv[1], "--files"))
@@ -683,6 +712,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* with the host's runner; the test processes then follow this one */
+	stay_on_one_cpu();
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
@@ -697,8 +727,8 @@ int main(int argc, char **argv)
 			new_test(line);
 		else if (!strcmp(line, "run\n"))
 			run_test();
-		else
-			read_line(line);
+		else if (!read_actor(line) && !read_map(line) && !read_cell(line) && !read_step(line))
+			syntax(line);
 	}
 	return 0;
 }

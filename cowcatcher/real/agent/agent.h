@@ -17,6 +17,7 @@ enum {
 	MAX_PINS = 16,
 	MAX_STEPS = 1024,
 	WHOLE = -1, /* page number: the whole mapping */
+	FIRST_CHANNEL = 200, /* fixed, so that a program started by exec() finds all of them */
 	STACK_SIZE = 64 << 10,
 	REAP_MS = 5000, /* what a SIGKILLed process may take to disappear before the agent gives up on the machine */
 	FLUSH_MS = 2, /* an answer that takes longer may be a crash: what was done so far is told first */
@@ -59,9 +60,9 @@ enum actor_kind { PROCESS = 'p', THREAD = 't', DEVICE = 'd' };
 enum life { UNBORN, ALIVE, ENDED };
 
 struct actor {
-	enum actor_kind kind;
+	char kind; /* an actor_kind */
 	int owner; /* the process of a thread; itself for a process */
-	int near, far; /* its socket pair: the coordinator's end, its own */
+	int near; /* the coordinator's end of its socket pair; its own is descriptor FIRST_CHANNEL + its number */
 	enum life life;
 	bool stuck; /* waits for something that can no longer come */
 	int suspends; /* the actor that waits in vfork() for this one, or -1 */
@@ -99,6 +100,7 @@ struct test {
 };
 
 extern struct test test; /* the one at hand */
+extern pid_t coordinator;
 
 static inline struct reply success(uint64_t value)
 {

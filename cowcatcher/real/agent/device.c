@@ -48,6 +48,7 @@ int ring_open(int pin)
 	r->fd = (int)syscall(SYS_io_uring_setup, 1, &p);
 	if (r->fd < 0)
 		return errno;
+	fcntl(r->fd, F_SETFD, 0); /* a program started by exec() can pin memory too */
 	sq = ring_map(r->fd, p.sq_off.array + p.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
 	cq = ring_map(r->fd, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
 	r->sqes = ring_map(r->fd, p.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
@@ -112,7 +113,8 @@ static struct reply pipe_read(const struct pin *pin, size_t offset)
 
 	if (need > sizeof(bytes) || pipe2(copy, O_CLOEXEC | O_NONBLOCK) < 0)
 		return failure(errno);
-	if (tee(pin->pipe[0], copy[1], need, SPLICE_F_NONBLOCK) == (ssize_t)need && read(copy[0], bytes, need) == (ssize_t)need) {
+	if (tee(pin->pipe[0], copy[1], need, SPLICE_F_NONBLOCK) == (ssize_t)need &&
+	    read(copy[0], bytes, need) == (ssize_t)need) {
 		uint64_t value;
 
 		memcpy(&value, bytes + offset, sizeof(value));

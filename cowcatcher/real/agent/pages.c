@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the kernel tells about the pages under test: /proc/PID/pagemap, and for root what is known about their frames. */
+/* What the kernel tells about the pages under test: /proc/PID/pagemap, and to root about their frames. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -51,30 +51,39 @@ static bool in_maps(pid_t pid, uint64_t addr)
 	return found;
 }
 
-/* page STEP ACTOR SLOT PAGE present|swapped|empty|none|unknown PFN MAPCOUNT FLAGS, for every page of every living process */
+static void print_page(int step, int actor, int slot, int page, int pagemap)
+{
+	const struct actor *who = &test.actors[actor];
+	uint64_t addr = address(who->mm, slot, page), entry = word_of(pagemap, addr / PAGE), pfn = 0;
+	const char *state;
+
+	if (pagemap < 0)
+		state = "unknown";
+	else if (entry >> PM_PRESENT & 1)
+		state = "present", pfn = entry & PM_PFN;
+	else if (entry >> PM_SWAP & 1)
+		state = "swapped";
+	else
+		state = in_maps(who->pid, addr) ? "empty" : "none";
+	printf("page %d %d %d %d %s", step, actor, slot, page, state);
+	printf(" %" PRIx64 " %" PRIu64 " %" PRIx64 "\n", pfn, pfn ? word_of(kpagecount, pfn) : 0,
+	       pfn ? word_of(kpageflags, pfn) : 0);
+}
+
+/* page STEP ACTOR SLOT PAGE STATE PFN MAPCOUNT FLAGS, for every page of every living process */
 void print_pages(int step)
 {
 	for (int a = 0; a < test.n_actors; a++) {
-		const struct actor *who = &test.actors[a];
-		int fd;
+		int pagemap;
 
-		if (who->kind != PROCESS || who->life != ALIVE)
+		if (test.actors[a].kind != PROCESS || test.actors[a].life != ALIVE)
 			continue;
-		fd = open_pagemap(who->pid);
-		for (int slot = 0; slot < test.n_slots; slot++) {
-			for (int page = 0; page < test.maps[slot].pages; page++) {
-				uint64_t addr = address(who->mm, slot, page), entry = word_of(fd, addr / PAGE);
-				bool present = entry >> PM_PRESENT & 1;
-				uint64_t pfn = present ? entry & PM_PFN : 0;
-				const char *state = fd < 0 ? "unknown" : present ? "present" : entry >> PM_SWAP & 1 ? "swapped"
-						    : in_maps(who->pid, addr) ? "empty" : "none";
-
-				printf("page %d %d %d %d %s %" PRIx64 " %" PRIu64 " %" PRIx64 "\n", step, a, slot, page, state, pfn,
-				       pfn ? word_of(kpagecount, pfn) : 0, pfn ? word_of(kpageflags, pfn) : 0);
-			}
-		}
-		if (fd >= 0)
-			close(fd);
+		pagemap = open_pagemap(test.actors[a].pid);
+		for (int slot = 0; slot < test.n_slots; slot++)
+			for (int page = 0; page < test.maps[slot].pages; page++)
+				print_page(step, a, slot, page, pagemap);
+		if (pagemap >= 0)
+			close(pagemap);
 	}
 }
 

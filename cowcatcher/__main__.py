@@ -1,0 +1,7 @@
+"""``python -m cowcatcher``."""
+
+import sys
+
+from cowcatcher.cli import main
+
+sys.exit(main())

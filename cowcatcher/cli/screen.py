@@ -1,0 +1,60 @@
+"""Standard output and standard error: data to the one, chatter to the other, progress only where somebody watches."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import Any
+
+from cowcatcher.report.style import Style
+
+_EVERY = 0.1  # seconds between two lines of progress
+
+
+def style_of(args: argparse.Namespace) -> Style:
+    """Colour as asked for; ``auto`` is a terminal that is not dumb, and no NO_COLOR (https://no-color.org)."""
+    color = args.color == "always"
+    if args.color == "auto":
+        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return Style(color, args.width or Style().width)
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+
+
+def write_json(doc: dict[str, Any]) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(doc, indent=2) + "\n")
+
+
+def warn(text: str) -> None:
+    """A remark that is neither data nor an error."""
+    print(f"cowcatcher: {text}", file=sys.stderr)
+
+
+class Progress:
+    """One line that is written over again and again, on a terminal; nothing at all elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._last = 0.0
+        self._length = 0
+
+    def show(self, text: str) -> None:
+        now = time.monotonic()
+        if self._shown and now - self._last >= _EVERY:
+            self._last = now
+            text = text[:79]
+            sys.stderr.write("\r" + text.ljust(self._length))
+            sys.stderr.flush()
+            self._length = len(text)
+
+    def clear(self) -> None:
+        if self._length:
+            sys.stderr.write("\r" + " " * self._length + "\r")
+            sys.stderr.flush()
+            self._length = 0

@@ -1,0 +1,52 @@
+"""Why a test holds: the answers without which, one at a time, it would not; and how far the next violation is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cowcatcher.explore.bisect import other_answers
+from cowcatcher.explore.search import Limits
+from cowcatcher.explore.verdict import Checker, CheckResult, Verdict
+from cowcatcher.kernels import LINE, Decision, Kernel, introduced_by
+from cowcatcher.litmus.ast import Test
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """``decision`` protects the test: with ``without`` in its place the test is violated, all else being equal."""
+
+    decision: Decision
+    without: Decision
+    result: CheckResult
+
+
+def guards(test: Test, kernel: Kernel, limits: Limits | None = None) -> list[Guard]:
+    """Every single exchange of an answer that breaks a test which holds on ``kernel``; one for each answer of it."""
+    checker = Checker(test, limits or Limits())
+    if checker.check(kernel).verdict is not Verdict.HOLDS:
+        return []
+    found: dict[str, Guard] = {}
+    for candidate in sorted(other_answers(kernel), key=lambda d: _is_later(d, kernel)):
+        decision = kernel.decisions[candidate.question]
+        if decision.name not in found:
+            result = checker.check(kernel.with_decisions(candidate))
+            if result.verdict is Verdict.VIOLATED:
+                found[decision.name] = Guard(decision, candidate, result)
+    return list(found.values())
+
+
+def _is_later(decision: Decision, kernel: Kernel) -> bool:
+    """Did it come after this kernel? What was there before shows best what a guard is for."""
+    first = introduced_by(decision)
+    return first is not None and kernel.place is not None and (first.place or 0) > kernel.place
+
+
+def nearest_violated(test: Test, kernel: Kernel, limits: Limits | None = None) -> CheckResult | None:
+    """The result on the kernel of the line closest to this one on which the test is violated, earlier ones first."""
+    checker = Checker(test, limits or Limits())
+    here = kernel.place if kernel.place is not None else 0
+    for other in sorted(LINE, key=lambda k: (abs((k.place or 0) - here), k.place)):
+        result = checker.check(other)
+        if result.verdict is Verdict.VIOLATED:
+            return result
+    return None
