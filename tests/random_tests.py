@@ -91,7 +91,7 @@ class _Author:
         self.forks()
         self.some_devices()
         self.events()
-        kernel_may = ()
+        kernel_may: tuple[KernelMay, ...] = ()
         if rng.random() < 0.25:
             kernel_may = (KernelMay("reclaim", self.page()),)
         return Test(
@@ -104,7 +104,7 @@ class _Author:
         )
 
     def a_story(self) -> None:
-        """The beginning of something that has gone wrong: a reference is taken, then somebody writes. Forks come later."""
+        """The beginning of something that once went wrong: a reference is taken, somebody writes. Forks come later."""
         taken = self.statement("p", self.rng.choice(("pin", "get", "interface")))
         self.bodies["p"] += [taken, self.statement("p", self.rng.choice(("store", "load")))]
         if "q" in self.bodies and self.rng.random() < 0.7:
@@ -112,7 +112,7 @@ class _Author:
                 self.bodies["q"].append(self.statement("q", self.rng.choice(("interface", "get"))))
             self.bodies["q"].append(self.statement("q", self.rng.choice(("munmap", "store", "store", "load"))))
 
-    # --- memory and places ------------------------------------------------------------------------------------------
+    # --- memory and places --------------------------------------------------------------------------------------------
 
     def some_memory(self) -> list[Mapping]:
         rng = self.rng
@@ -128,7 +128,7 @@ class _Author:
                 cells = ()
             if kind == "anon" and not cells and rng.random() < 0.5:
                 kind = "anon_zero"
-            flags = ()
+            flags: tuple[str, ...] = ()
             if kind == "anon" and cells and rng.random() < 0.15:
                 flags = (rng.choice(("batched", "crowded")),)
             prot: Literal["R", "RW"] = "R" if rng.random() < 0.1 else "RW"
@@ -142,7 +142,9 @@ class _Author:
 
     def cell(self) -> Place:
         mapping = self.rng.choice(self.memory)
-        return self.cell_of(Place(mapping.name, self.rng.randrange(mapping.pages) if mapping.pages > 1 else None), mapping)
+        return self.cell_of(
+            Place(mapping.name, self.rng.randrange(mapping.pages) if mapping.pages > 1 else None), mapping
+        )
 
     def cell_of(self, place: Place, mapping: Mapping) -> Place:
         names = [name for name, _ in mapping.cells if name]
@@ -215,7 +217,7 @@ class _Author:
         names += [f for f, p in (("FORCE", 0.15), ("LONGTERM", 0.4), ("FAST", 0.4)) if rng.random() < p]
         return Flags(tuple(names))
 
-    # --- what ties the actors together ----------------------------------------------------------------------------------
+    # --- what ties the actors together --------------------------------------------------------------------------------
 
     def forks(self) -> None:
         rng = self.rng
@@ -273,7 +275,7 @@ class _Author:
             return Actor("device", name, "", body, self.rng.random() < 0.3)
         return Actor("process" if name in self.processes else "thread", name, self.owner[name], body)
 
-    # --- claims ---------------------------------------------------------------------------------------------------------
+    # --- claims -------------------------------------------------------------------------------------------------------
 
     def claim(self) -> Claim:
         kind: Literal["always", "never", "sometimes"] = self.rng.choice(("always", "never", "sometimes"))
@@ -294,7 +296,9 @@ class _Author:
         if self.registers and rng.random() < 0.6:
             register = Register(rng.choice(self.registers))
             if rng.random() < 0.2:
-                return In(register, (Number(rng.randint(0, 9)), ErrorName("SIGSEGV"), Register(rng.choice(self.registers))))
+                return In(
+                    register, (Number(rng.randint(0, 9)), ErrorName("SIGSEGV"), Register(rng.choice(self.registers)))
+                )
             right = Number(rng.randint(0, 9)) if rng.random() < 0.8 else ErrorName(rng.choice(("SIGSEGV", "EFAULT")))
             return Compare(register, "==" if rng.random() < 0.5 else "!=", right)
         if rng.random() < 0.2:

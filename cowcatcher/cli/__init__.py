@@ -77,9 +77,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     """The arguments of the command that is named; its module, and no other command's, is imported."""
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
-    if not words or words[0].startswith("-"):
-        program_parser(__doc__ or "", COMMANDS).parse_args(words or ["--help"])
-        raise Problem("no command is named, or it does not come first\nTry 'cowcatcher --help'.")
+    if not words:
+        program_parser(__doc__ or "", COMMANDS).print_help()
+        raise SystemExit(USAGE)
+    if words[0] in ("-h", "--help", "--version"):
+        program_parser(__doc__ or "", COMMANDS).parse_args(words[:1])
+    if words[0].startswith("-"):
+        raise Problem("the command comes first, then its options\nTry 'cowcatcher --help'.")
     if words[0] not in COMMANDS:
         raise Problem(_no_such_command(words[0]))
     return command_parser(words[0]).parse_args(words[1:])
@@ -98,14 +102,14 @@ def _mistake(error: Exception) -> str | None:
 
     The errors are looked up by name: whoever raised one has imported its module, nobody else need.
     """
-    for module, name, hint in (
-        ("cowcatcher.litmus.errors", "LitmusError", ""),
-        ("cowcatcher.kernels.kernel", "UnknownKernel", ""),
-        ("cowcatcher.kernels.decision", "BadDecision", "; see 'cowcatcher kernels decisions' for the questions"),
+    for module, name in (
+        ("cowcatcher.litmus.errors", "LitmusError"),
+        ("cowcatcher.kernels.kernel", "UnknownKernel"),
+        ("cowcatcher.kernels.decision", "BadDecision"),
     ):
         found = getattr(sys.modules.get(module), name, None)
         if found is not None and isinstance(error, found):
-            return f"{error}{hint}"
+            return str(error)
     return None
 
 

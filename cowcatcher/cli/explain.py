@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from cowcatcher.explore.bisect import cures
-    from cowcatcher.explore.guards import guards, nearest_violated
+    from cowcatcher.explore.guards import guards, nearest
     from cowcatcher.explore.trace import initial_picture, trace
     from cowcatcher.report.explain_record import explain_document
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         trace(program, kernel, violation.witness) if program and violation else [],
         cures(test, kernel, limits),
         guards(test, kernel, limits),
-        nearest_violated(test, kernel, limits) if holds else None,
+        nearest(test, kernel, Verdict.VIOLATED if holds else Verdict.HOLDS, limits) if violation or holds else None,
     )
     if args.json:
         screen.write_json(doc)

@@ -1,7 +1,8 @@
 """One name for states that differ only in which frame is which.
 
 Frames are numbered in the order in which the state first refers to them (page cache, page tables, pins, swap cache,
-tasks); the zero page keeps its number. A frame that nothing refers to is free and all zero, so it has no name to keep.
+tasks); the zero page keeps its number. A free frame is all zero and has no name to keep. A frame that is in use though
+nothing refers to it (an LRU-add batch alone holds it, or the model has lost it) comes after the others, by contents.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def canonicalize(m: Machine, s: State) -> None:
                 _renumber(m, s)
                 return
             following += 1
+    if any(s[m.folios + following * m.folio_size :]):
+        _renumber(m, s)
 
 
 def _renumber(m: Machine, s: State) -> None:
@@ -33,8 +36,16 @@ def _renumber(m: Machine, s: State) -> None:
     start, size = m.folios + FIRST_PFN * m.folio_size, m.folio_size
     old = s[start:]
     s[start:] = [0] * len(old)
-    for pfn, name in names.items():
-        if pfn >= FIRST_PFN:
-            source = (pfn - FIRST_PFN) * size
-            target = start + (name - FIRST_PFN) * size
-            s[target : target + size] = old[source : source + size]
+    nameless = []
+    for pfn in range(FIRST_PFN, m.n_pfns):
+        source = (pfn - FIRST_PFN) * size
+        folio = old[source : source + size]
+        if pfn in names:
+            target = start + (names[pfn] - FIRST_PFN) * size
+            s[target : target + size] = folio
+        elif any(folio):
+            nameless.append(folio)
+    for folio in sorted(nameless):
+        target = start + (following - FIRST_PFN) * size
+        s[target : target + size] = folio
+        following += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cowcatcher.explore.bisect import other_answers
 from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict
-from cowcatcher.kernels import LINE, Decision, Kernel, introduced_by
+from cowcatcher.kernels import KERNELS, LINE, Decision, Kernel, introduced_by
 from cowcatcher.litmus.ast import Test
 
 
@@ -38,15 +38,22 @@ def guards(test: Test, kernel: Kernel, limits: Limits | None = None) -> list[Gua
 def _is_later(decision: Decision, kernel: Kernel) -> bool:
     """Did it come after this kernel? What was there before shows best what a guard is for."""
     first = introduced_by(decision)
-    return first is not None and kernel.place is not None and (first.place or 0) > kernel.place
+    return first is not None and (first.place or 0) > _place(kernel)
 
 
-def nearest_violated(test: Test, kernel: Kernel, limits: Limits | None = None) -> CheckResult | None:
-    """The result on the kernel of the line closest to this one on which the test is violated, earlier ones first."""
+def _place(kernel: Kernel) -> int:
+    """Its place on the line, or that of the kernel it branches from."""
+    while kernel.place is None and kernel.base in KERNELS:
+        kernel = KERNELS[kernel.base]
+    return kernel.place or 0
+
+
+def nearest(test: Test, kernel: Kernel, verdict: Verdict, limits: Limits | None = None) -> CheckResult | None:
+    """The result on the closest kernel of the line that has this verdict, the earlier one of two; None if none has."""
     checker = Checker(test, limits or Limits())
-    here = kernel.place if kernel.place is not None else 0
+    here = _place(kernel)
     for other in sorted(LINE, key=lambda k: (abs((k.place or 0) - here), k.place)):
         result = checker.check(other)
-        if result.verdict is Verdict.VIOLATED:
+        if result.verdict is verdict:
             return result
     return None

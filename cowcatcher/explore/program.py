@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cowcatcher import state as st
 from cowcatcher.decision import Decisions
+from cowcatcher.explore.canonical import canonicalize
 from cowcatcher.explore.steps import OPCODES
 from cowcatcher.litmus.ast import Actor, Flags, KernelMay, Mapping, Name, Number, Place, Statement, Test
 from cowcatcher.state import Machine, Op, State
@@ -368,6 +369,7 @@ def initial_state(program: Program, m: Machine) -> State:
     for mapping in program.test.memory:
         for i in range(mapping.pages):
             pfn = _map_page(m, s, mapping, program.names.page_of[mapping.name] + i, pfn)
+    canonicalize(m, s)
     return s
 
 

@@ -104,6 +104,8 @@ def do_pte_missing(m: Machine, s: State, t: int, pte: int) -> int:
     """
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     vma = s[vma_at(m, mm, page)]
+    if not vma & VM_MAPPED:
+        return fault_done(m, s, t)  # a remote access, and the process has gone since it began
     backing = s[m.cache + page]
     write = s[t + T_FAULT] & FAULT_WRITE
     if backing and (vma & VM_SHARED or not write):

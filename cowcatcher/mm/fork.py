@@ -121,7 +121,7 @@ def copy_present_page(m: Machine, s: State, folio: int, child: int, page: int) -
     pfn = pg.alloc_folio(m, s, ANON)
     pg.copy_contents(m, s, folio, folio_at(m, pfn))
     map_new_anon(m, s, pte_at(m, child, page), pfn, s[vma_at(m, child, page)], FAULT_WRITE)
-    inherit_contents(m, s, child, page, folio + DATA)
+    inherit_contents(m, s, child, page, folio + DATA)  # its own copy is not MADV_FREE's any more
 
 
 def copy_present_pte_share(m: Machine, s: State, t: int) -> int:
@@ -137,7 +137,8 @@ def copy_present_pte_share(m: Machine, s: State, t: int) -> int:
         pg.folio_get(s, folio)
         s[folio + MAPCOUNT] += 1
     s[mm_at(m, mm) + MM_PTL] = 0
-    inherit_contents(m, s, child, page, folio + DATA)
+    if not s[folio + LAZYFREE] or s[folio + DIRTY_FOLIO] or s[pte + PTE_BITS] & DIRTY:
+        inherit_contents(m, s, child, page, folio + DATA)  # else MADV_FREE allows that it is gone when the child looks
     next_page(m, s, t, page + 1)
     return RAN
 

@@ -69,7 +69,7 @@ def _verdicts(doc: Record, style: Style) -> list[str]:
             runs[-1].append(verdict)
         else:
             runs.append([verdict])
-    names = [range_text([(v["kernel"], places[v["kernel"]]) for v in run]) for run in runs]
+    names = [range_text([v["kernel"] for v in run], doc["kernels"]) for run in runs]
     width = max(map(len, names), default=0)
     colored = {"holds": style.good, "violated": style.bad}
     return [

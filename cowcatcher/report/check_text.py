@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 
 from cowcatcher.report.record import Record, standing, vacuous
 from cowcatcher.report.style import Style, columns, counted, wrapped
 
 _SYMBOLS = {"holds": ".", "violated": "X", "could not tell": "?", "not applicable": "-"}
 _COLUMN = 2  # characters: the symbol, and a mark behind it
+_NAMES, _FAILING = 32, 40  # columns for the kernels of a group and for what fails on them
 _TALLEST = 9  # characters of a name that is written from top to bottom
 
 
@@ -55,7 +57,7 @@ def single(test: Record, result: Record, style: Style) -> list[str]:
 def _verdict(result: Record, style: Style) -> str:
     word = _colored(result, result["verdict"], style)
     if result["as_expected"] is None:
-        return word
+        return f"{word}, and nothing in the test expects it" if standing(result) == "fail" else word
     if result["as_expected"]:
         return f"{word}, as expected"
     return f"{word}, {style.bad('NOT AS EXPECTED')} ({_expected(result)})"
@@ -99,6 +101,8 @@ def _part(part: Record) -> str:
 def outcome_table(result: Record, style: Style) -> list[str]:
     """Every way in which the test can end; what each register holds, and in how many final states."""
     outcomes: Sequence[Record] = result["outcomes"]
+    if not outcomes:
+        return ["No execution ever ends."]
     registers = _telling(outcomes)
     queries = list(outcomes[0]["queries"])
     stuck = any(o["stuck"] for o in outcomes)
@@ -114,7 +118,7 @@ def outcome_table(result: Record, style: Style) -> list[str]:
         for o in outcomes
     ]
     bad = sum(1 for o in outcomes if not o["good"])
-    title = counted(len(outcomes), "outcome")
+    title = counted(len(outcomes), "outcome") + (" so far" if result["verdict"] == "could not tell" else "")
     if bad:
         title += f", {bad} of them violating a claim (X)"
     return [title + ":", *columns([head, *rows], right=frozenset({len(head) - 1}))]
@@ -149,7 +153,9 @@ def per_test(doc: Record, test: Record, style: Style, outcomes: bool) -> list[st
     lines.append("")
     groups = grouped(doc, test["results"])
     rows = [[style.faint(title) for title in ("kernels", "found", "expected", "what fails")]]
-    rows += [[names, _found(r, style), _expected(r) or "-", _what_fails(r)] for names, r in groups]
+    for names, result in groups:
+        cells = wrapped(names, _NAMES), [_found(result, style)], [_expected(result) or "-"], _what_fails(result)
+        rows += [list(row) for row in zip_longest(*cells, fillvalue="")]
     lines += columns(rows)
     for names, result in groups:
         lines += _notes(names, result, style)
@@ -157,8 +163,14 @@ def per_test(doc: Record, test: Record, style: Style, outcomes: bool) -> list[st
         lines += ["", *_outcome_groups(doc, test, style)]
     first_bad = next((r for r in test["results"] if r["violations"]), None)
     if first_bad:
-        lines += ["", f"To see how: cowcatcher explain {test['path'] or test['name']} --kernel {first_bad['kernel']}"]
+        lines += ["", f"To see how: cowcatcher explain {test['path'] or test['name']} {_selecting(doc, first_bad)}"]
     return lines
+
+
+def _selecting(doc: Record, result: Record) -> str:
+    """The options that select this result's kernel."""
+    kernel = next(k for k in doc["kernels"] if k["name"] == result["kernel"])
+    return f"--kernel {kernel['variant_of']} --decision FILE" if kernel["variant_of"] else f"--kernel {kernel['name']}"
 
 
 def _found(result: Record, style: Style) -> str:
@@ -166,8 +178,9 @@ def _found(result: Record, style: Style) -> str:
     return _colored(result, f"{result['verdict']} {marks}".rstrip(), style)
 
 
-def _what_fails(result: Record) -> str:
-    return "; ".join(v["text"] if v["kind"] == "claim" else v["name"] for v in result["violations"])
+def _what_fails(result: Record) -> list[str]:
+    failing = "; ".join(v["text"] if v["kind"] == "claim" else v["name"] for v in result["violations"])
+    return wrapped(failing, _FAILING)
 
 
 def _notes(names: str, result: Record, style: Style) -> list[str]:
@@ -206,20 +219,35 @@ def grouped(doc: Record, results: Sequence[Record], by_outcomes: bool = False) -
         if by_outcomes:
             key.append(result["outcomes"])
         groups.setdefault(repr(key), []).append(result)
-    places = {k["name"]: k["place"] for k in doc["kernels"]}
-    return [(range_text([(r["kernel"], places[r["kernel"]]) for r in group]), group[0]) for group in groups.values()]
+    return [(range_text([r["kernel"] for r in group], doc["kernels"]), group[0]) for group in groups.values()]
 
 
-def range_text(kernels: Iterable[tuple[str, int | None]]) -> str:
-    """Names with their places on the line, neighbours drawn together: ``v5.7..v5.9-rc4, v5.11, precop``."""
-    runs: list[list[tuple[str, int | None]]] = []
-    for name, place in kernels:
-        last = runs[-1][-1][1] if runs else None
-        if place is not None and last is not None and place == last + 1:
-            runs[-1].append((name, place))
+def range_text(names: Iterable[str], kernels: Iterable[Record]) -> str:
+    """Names, neighbours on the line drawn together: ``v5.7..v5.9-rc4, v5.11, precop, (v5.7..v5.8)+my_patch``."""
+    known = {k["name"]: k for k in kernels}
+    runs: list[tuple[str, list[tuple[str, int | None]]]] = []  # what the user added, and the kernels it was added to
+    for name in names:
+        base = known[name]["variant_of"] or name
+        added = name.removeprefix(base)
+        place = known[base]["place"] if base in known else None
+        run = next((members for suffix, members in runs if suffix == added and _follows(place, members)), None)
+        if run is None:
+            runs.append((added, [(base, place)]))
         else:
-            runs.append([(name, place)])
-    return ", ".join(run[0][0] if len(run) == 1 else f"{run[0][0]}..{run[-1][0]}" for run in runs)
+            run.append((base, place))
+    return ", ".join(_run_text(added, [name for name, _ in members]) for added, members in runs)
+
+
+def _follows(place: int | None, members: list[tuple[str, int | None]]) -> bool:
+    last = members[-1][1]
+    return place is not None and last is not None and place == last + 1
+
+
+def _run_text(added: str, names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0] + added
+    text = f"{names[0]}..{names[-1]}"
+    return f"({text}){added}" if added else text
 
 
 # --- many tests -------------------------------------------------------------------------------------------------------
@@ -274,7 +302,8 @@ def _cell(result: Record | None, style: Style) -> str:
     if result is None:
         return " " * _COLUMN
     mark = "!" if standing(result) == "fail" else "~" if vacuous(result) else " "
-    return _colored(result, _SYMBOLS[result["verdict"]] + mark, style)
+    sign = (_SYMBOLS[result["verdict"]] + mark).rstrip()
+    return _colored(result, sign, style) + " " * (_COLUMN - len(sign))
 
 
 def _legend(tests: Sequence[Record]) -> str:
@@ -310,7 +339,7 @@ def _footer(doc: Record, style: Style) -> list[str]:
     summary = doc["summary"]
     lines = [""]
     if summary["results"] > 1 or doc["interrupted"]:
-        lines.append(summary_text(doc, style))
+        lines += wrapped(summary_text(doc, style), style.width, "", "  ")
     if doc["interrupted"]:
         lines.append("Interrupted: what is missing above was not checked.")
     elif summary["results"] and not summary["pass"] and not summary["fail"] and not summary["unknown"]:

@@ -97,26 +97,33 @@ def _end(doc: Record) -> str:
 
 def why(doc: Record) -> str:
     """The paragraph: what was decided, by which decision and commit, and what cures it."""
-    kernel = doc["kernel"]["name"]
-    sentences = []
     turning = doc["turning"]
-    if turning:
-        step = doc["steps"][turning["step"] - 1]
-        told = clause(turning).replace(f"`{turning['decision']['name']}`", with_commits(turning["decision"]))
-        sentences.append(f"On {kernel}, {step['actor']}'s {step['statement']} {told} (step {turning['step']}).")
-        sentences += _moves(doc, turning["step"])
     later = [c for c in doc["cures"] if c["later"]]
     earlier = [c for c in doc["cures"] if c["kernel"] and not c["later"]]
-    sentences += _enabled(doc, later + earlier)
-    sentences += [_cured(c) for c in later]
+    sentences = []
+    if turning:
+        told = clause(turning).replace(f"`{turning['decision']['name']}`", with_commits(turning["decision"]))
+        sentences.append(f"On {doc['kernel']['name']}, {_who(doc, turning)} {told} (step {turning['step']}).")
+        sentences += _moves(doc, turning["step"])
+    sentences += _enabled(doc, [*later, *earlier][:1])
+    if later:
+        sentences += _cured(later)
     if earlier:
         found = listed([f"{with_commits(c['replaced_by'])} of {c['kernel']}" for c in earlier])
-        sentences.append(
-            f"Before, {found} kept it from happening." if not later else f"So would going back to {found}."
-        )
+        sentences.append(f"So would going back to {found}." if later else f"Before, {found} kept it from happening.")
     if not doc["cures"]:
-        sentences.append("No other kernel's answer to a single question cures it.")
+        sentences.append("No other kernel's answer to a single question cures it" + _elsewhere(doc) + ".")
     return " ".join(sentences)
+
+
+def _who(doc: Record, asked: Record) -> str:
+    step = doc["steps"][asked["step"] - 1]
+    return f"{step['actor']}'s {step['statement']}"
+
+
+def _elsewhere(doc: Record) -> str:
+    nearest = doc["nearest"]
+    return f"; several together do, see 'cowcatcher bisect' for {nearest['kernel']}, where it holds" if nearest else ""
 
 
 def _moves(doc: Record, after: int) -> list[str]:
@@ -150,20 +157,25 @@ def _left_behind(doc: Record, number: int, page: str) -> str:
 
 def _enabled(doc: Record, cures: list[Record]) -> list[str]:
     """What made the turn possible: the answers that a cure would replace."""
-    seen = {doc["turning"]["decision"]["name"]} if doc["turning"] else set()
+    turning = doc["turning"]
     sentences = []
-    for cure in cures:
-        asked = cure["asked"]
-        if asked and asked["decision"]["name"] not in seen:
-            seen.add(asked["decision"]["name"])
-            step = doc["steps"][asked["step"] - 1]
-            who = f"{step['actor']}'s {step['statement']}"
-            sentences.append(f"It comes to that because {who} {clause(asked)} (step {asked['step']}).")
+    for asked in [c["asked"] for c in cures if c["asked"]]:
+        if turning and asked["question"] == turning["question"]:
+            continue
+        start = "It comes to that because" if turning else f"On {doc['kernel']['name']},"
+        sentences.append(f"{start} {_who(doc, asked)} {clause(asked)} (step {asked['step']}).")
     return sentences
 
 
-def _cured(cure: Record) -> str:
-    return f"{cure['kernel']} cures it: {with_commits(cure['replaced_by'])} instead of `{cure['decision']['name']}`."
+def _cured(later: list[Record]) -> list[str]:
+    """The first kernel that cures it, with commits; those that come later, by name."""
+    first = later[0]
+    new, old = with_commits(first["replaced_by"]), first["decision"]["name"]
+    sentences = [f"{first['kernel']} cures it: {new} instead of `{old}`."]
+    if later[1:]:
+        names = listed([f"`{c['replaced_by']['name']}` ({c['kernel']})" for c in later[1:]])
+        sentences.append(f"So does, later and by itself, {names}.")
+    return sentences
 
 
 # --- holds ------------------------------------------------------------------------------------------------------------

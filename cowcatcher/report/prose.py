@@ -70,7 +70,7 @@ def facts_text(facts: dict[str, int], full: bool = False) -> str:
             told.append(flags_text(value))
         elif full or value:
             told.append(name if name in _FLAGS and value else f"not {name}" if name in _FLAGS else f"{name} {value}")
-    return ", ".join(told) or "asked"
+    return ", ".join(told)
 
 
 def answer_text(asked: Record) -> str:
@@ -80,11 +80,12 @@ def answer_text(asked: Record) -> str:
 
 
 def flags_text(foll: int) -> str:
-    """``FOLL_PIN|FOLL_WRITE``."""
+    """``FOLL_PIN|WRITE|LONGTERM``."""
     from cowcatcher import state
 
-    names = ("FOLL_PIN", "FOLL_GET", "FOLL_NONE", "FOLL_WRITE", "FOLL_FORCE", "FOLL_LONGTERM", "FOLL_FAST")
-    return "|".join(name for name in names if foll & int(getattr(state, name))) or "no flags"
+    names = ("PIN", "GET", "NONE", "WRITE", "FORCE", "LONGTERM", "FAST")
+    found = [name for name in names if foll & int(getattr(state, f"FOLL_{name}"))]
+    return f"FOLL_{'|'.join(found)}" if found else "no flags"
 
 
 def _counts(facts: dict[str, int]) -> str:

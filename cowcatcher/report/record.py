@@ -10,7 +10,7 @@ from cowcatcher.explore.claims import Value
 from cowcatcher.explore.program import Program
 from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import CheckResult, Outcome, as_expected, expectations
-from cowcatcher.kernels import Kernel
+from cowcatcher.kernels import KERNELS, Kernel
 from cowcatcher.litmus.ast import Test
 from cowcatcher.report.witness import witness_record
 
@@ -25,8 +25,9 @@ def document(command: str, **content: Any) -> Record:
 
 
 def kernel_record(kernel: Kernel) -> Record:
-    """Enough to print a result's kernel; ``place`` is its position on the line, None beside it."""
-    return {"name": kernel.name, "place": kernel.place}
+    """Enough to print a result's kernel: ``place`` on the line, None beside it; ``variant_of`` if a user changed it."""
+    variant_of = None if kernel.name in KERNELS else kernel.base
+    return {"name": kernel.name, "place": kernel.place, "variant_of": variant_of}
 
 
 def test_record(test: Test, results: Sequence[Record]) -> Record:

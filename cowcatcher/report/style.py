@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_SHORTEST = 12  # columns that a piece of a broken word may always take
 _RESET = "\033[0m"
 _ESCAPES = re.compile(r"\033\[[0-9;]*m")
 
@@ -57,17 +58,29 @@ def columns(rows: Iterable[Sequence[str]], gap: int = 2, right: frozenset[int] =
     return [(" " * gap).join(filled(i, cell) for i, cell in enumerate(row)).rstrip() for row in table]
 
 
+def _pieces(word: str, room: int) -> list[str]:
+    """A word longer than ``room`` in parts, cut behind ``|`` or ``(``, before ``_``, or just anywhere."""
+    pieces = []
+    while visible(word) > room and "\033" not in word:
+        joints = [i for i in range(2, room + 1) if word[i - 1] in "|(," or word[i] == "_"]
+        cut = joints[-1] if joints else room
+        pieces.append(word[:cut])
+        word = word[cut:]
+    return [*pieces, word]
+
+
 def visible(text: str) -> int:
     """How many characters of a line are seen."""
     return len(_ESCAPES.sub("", text)) if "\033" in text else len(text)
 
 
 def wrapped(text: str, width: int, indent: str = "", following: str | None = None) -> list[str]:
-    """``text`` in lines of at most ``width``; words are never broken."""
+    """``text`` in lines of at most ``width``. A word that is too long for a line is broken where it is joined."""
     lines: list[str] = []
     line, empty = indent, True
-    for word in text.split():
-        if not empty and len(line) + 1 + len(word) > width:
+    room = max(width - max(len(indent), len(following or "")), _SHORTEST)
+    for word in [piece for word in text.split() for piece in _pieces(word, room)]:
+        if not empty and visible(line) + 1 + visible(word) > width:
             lines.append(line)
             line, empty = indent if following is None else following, True
         line += word if empty else " " + word

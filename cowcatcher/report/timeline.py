@@ -108,7 +108,9 @@ def _told(step: Record, full: bool, telling: set[tuple[int, str]]) -> list[str]:
     told = []
     for asked in step["asked"]:
         if full or (step["number"], asked["question"]) in telling:
-            told.append(f"{facts_text(asked['facts'], full)} => {asked['decision']}: {answer_text(asked)}")
+            facts = facts_text(asked["facts"], full)
+            question = f"{asked['question']}({facts})" if full else facts or asked["question"]
+            told.append(f"{question} => {asked['decision']}: {answer_text(asked)}")
     told += _changes(step["changes"], full)
     if step["result"] is not None and (full or step["result"] != "ok"):
         told.append(f"gives {step['result']}")

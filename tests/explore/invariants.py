@@ -129,7 +129,7 @@ class Books:
                 yield f"frame {frame} is nobody's and not free"
 
     def _slots(self) -> Iterator[str]:
-        """A swap slot is counted once a swap pte; it and its page in the swap cache name each other; a free one is zero."""
+        """A swap slot counts its swap ptes; it and its page in the swap cache name each other; a free one is zero."""
         s, m = self.s, self.m
         for number in range(m.n_slots):
             slot = st.slot_at(m, number)
@@ -148,7 +148,7 @@ class Books:
                 yield f"frame {frame}: its slot does not know it"
 
     def _exclusive(self) -> Iterator[str]:
-        """Where PageAnonExclusive is kept (v5.19 on): at most one pte, present or swapped, leads to an exclusive page."""
+        """Where PageAnonExclusive is kept (v5.19 on): at most one pte, mapped or swapped, leads to an exclusive page."""
         s, m = self.s, self.m
         for frame, folio in self.frames():
             if not s[folio + st.EXCLUSIVE]:
@@ -166,7 +166,8 @@ class Books:
 
     def _writable(self) -> Iterator[str]:
         """A writable pte lies in a writable VMA. If its page is anonymous it is the only one that leads there, swap ptes
-        counted; and the page is exclusive where that is kept, but for the moment between fork's two looks at it."""
+        counted; and the page is exclusive where that is kept, but for the moment between fork's two looks at it.
+        """
         s, m = self.s, self.m
         for mm, page, frame, bits in self.present():
             if not bits & st.WRITE:
@@ -230,7 +231,7 @@ class Books:
             yield "a handle is being taken by nobody"
 
     def _dead_memory(self) -> Iterator[str]:
-        """Nothing is mapped in an mm that nobody runs on any more, or not yet (but for a child while it is being forked)."""
+        """Nothing is mapped in an mm that nobody runs on any more, or not yet, but for a child while it is forked."""
         s, m = self.s, self.m
         users = {s[p + st.P_MM] - 1 for p in range(m.procs, m.procs + m.n_procs * st.PROC_SIZE, st.PROC_SIZE)}
         users |= {s[st.mm_at(m, mm) + st.MM_FORKING] - 1 for mm in range(m.n_procs)}
@@ -246,14 +247,14 @@ class Books:
 
 
 def wrong_pins(program: Program, m: Machine, s: bytes) -> list[str]:
-    """v5.19 on: a page under a FOLL_PIN that somebody's handle holds, whose owner has not let go of the range, is exclusive.
+    """v5.19 on: an anonymous page under a FOLL_PIN, whose owner has not let go of the range, is exclusive.
 
-    Not where the page was exclusive to nobody when it was pinned: the page cache and the zero page.
+    The page cache and the zero page may be pinned as well, and are nobody's.
     """
     found = []
-    if m.k.tracks_exclusive():
-        for held, mode, frame, bound in Books(program, m, s).handle_entries():
-            if held == st.HELD and mode & st.MODE_PIN and bound and s[st.folio_at(m, frame) + st.KIND] == st.ANON:
-                if not s[st.folio_at(m, frame) + st.EXCLUSIVE]:
-                    found.append(f"frame {frame} is pinned and not exclusive")
+    for held, mode, frame, bound in Books(program, m, s).handle_entries():
+        folio = st.folio_at(m, frame)
+        pinned = held == st.HELD and mode & st.MODE_PIN and bound and s[folio + st.KIND] == st.ANON
+        if m.k.tracks_exclusive() and pinned and not s[folio + st.EXCLUSIVE]:
+            found.append(f"frame {frame} is pinned and not exclusive")
     return found

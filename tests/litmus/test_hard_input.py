@@ -56,16 +56,16 @@ def test_size_limit() -> None:
 )
 def test_a_file_full_of_one_thing_is_answered_soon(piece: str) -> None:
     text = GOOD + "always " + piece * ((MAX_BYTES - 100) // len(piece.encode()))
-    began = time.perf_counter()
+    began = time.process_time()
     mistakes(text)
     mistakes(text.replace(piece, piece + "\n")[:MAX_BYTES])
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_file_with_thousands_of_mistakes_is_answered_soon() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     found = mistakes("test t\nprocess p {\n" + "r=lod(bfu)\n" * 5000 + "}\n")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
     assert "and 4980 more" in found or "more" in found.splitlines()[-1]
 
 

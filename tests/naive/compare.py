@@ -61,5 +61,5 @@ def differences(outcomes: set[Outcome], violated: set[str], result: CheckResult)
     return "\n".join(said)
 
 
-def compare_random(seed: int) -> Compared:
-    return compare(random_test(seed), random_kernel(seed))
+def compare_random(seed: int, most: int = MOST) -> Compared:
+    return compare(random_test(seed), random_kernel(seed), most)

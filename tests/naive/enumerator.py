@@ -27,7 +27,7 @@ from cowcatcher.litmus.ast import (
     Test,
 )
 from tests.naive.compiler import NEXT_STEP, STEP_OF, WHAT, Compiled, compile_naively
-from tests.naive.ghosts import Ghosts, Onlooker, Vector, miscounted, no_ghosts
+from tests.naive.ghosts import Onlooker, Vector, miscounted, no_ghosts
 
 Value = int | str | None
 #: (register, value)…, (question, answer)…, who is stuck

@@ -1,8 +1,8 @@
 """What an onlooker knows who sees every step, and what follows for the standing checks.
 
-The model keeps ghosts of its own (signatures, inherited values, bound pins). These are others: sets of what every address
-space may have seen, the contents of memory as a fork found it, pins whose range the owner gave up. They are kept
-outside the state and follow from comparing it before and after a step.
+The model keeps ghosts of its own (signatures, inherited values, bound pins). These are others: sets of what every
+address space may have seen, the contents of memory as a fork found it, pins whose range the owner gave up. They are
+kept outside the state and follow from comparing it before and after a step.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from cowcatcher import state as st
 from cowcatcher.mm import phases as ph
-from cowcatcher.state import Machine
 from tests.naive.compiler import Compiled
 
 Vector = tuple[int, ...]
@@ -129,7 +128,13 @@ class Onlooker:
         return Access(mm, page if valid else ANY, cell, frame, bool(write))
 
     def judge_access(
-        self, a: Access, knows: list[frozenset[int]], expects: list[int], before: Vector, after: Vector, broken: set[str]
+        self,
+        a: Access,
+        knows: list[frozenset[int]],
+        expects: list[int],
+        before: Vector,
+        after: Vector,
+        broken: set[str],
     ) -> None:
         m = self.m
         folio = st.folio_at(m, a.frame)
@@ -183,7 +188,8 @@ class Onlooker:
         if not s[pte + st.PTE_BITS] & st.PRESENT:
             return ANY if s[m.cache + page] else 0
         folio = st.folio_at(m, s[pte + st.PTE_PFN])
-        if s[folio + st.KIND] == st.FILE or s[folio + st.LAZYFREE]:
+        dirty = s[pte + st.PTE_BITS] & st.DIRTY or s[folio + st.DIRTY_FOLIO]
+        if s[folio + st.KIND] == st.FILE or (s[folio + st.LAZYFREE] and not dirty):
             return ANY
         return s[folio + st.DATA + 2 * cell]
 

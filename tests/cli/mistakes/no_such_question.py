@@ -1,0 +1,6 @@
+from cowcatcher.kernels import decision
+
+
+@decision("fork_copies_never")
+def copy_never(pinned: int) -> int:
+    return 0

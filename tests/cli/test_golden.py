@@ -1,0 +1,76 @@
+"""What commands print, word for word: ``golden/NAME.txt``.
+
+After a wanted change: ``COWCATCHER_ACCEPT=1 pytest tests/cli/test_golden.py``, then read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.cli.conftest import HERE, Command, timeless
+
+#: Golden file -> command line.
+COMMANDS = {
+    "check_one_kernel": "check rdma_fork_write.cow --kernel v5.9-rc4",
+    "check_one_kernel_holds": "check rdma_fork_write.cow --kernel v5.9",
+    "check_line": "check rdma_fork_write.cow",
+    "check_unexpected": "check wrong_expectation.cow",
+    "check_not_applicable": "check hugetlb_page.cow --kernel v5.9",
+    "check_could_not_tell": "check large.cow --kernel v5.9 --max-states 1000",
+    "check_vacuous": "check nobody_runs.cow --kernel v5.9",
+    "check_sometimes": "check sometimes_three.cow --kernel v6.12",
+    "check_outcomes": "check rdma_fork_write.cow --outcomes --kernel v5.8..v5.9",
+    "check_matrix": "check rdma_fork_write.cow rdma_fork_wait.cow wrong_expectation.cow hugetlb_page.cow",
+    "check_matrix_narrow": "check rdma_fork_write.cow rdma_fork_wait.cow --kernel all --width 50",
+    "check_decision": "check rdma_fork_write.cow --kernel v5.8..v5.9 --decision copy_pinned.py",
+    "check_json": "check rdma_fork_write.cow --kernel v5.9-rc4,v5.9 --json",
+    "check_ktap": "check rdma_fork_write.cow rdma_fork_wait.cow hugetlb_page.cow --kernel v5.8..v5.9,v5.10.y --ktap",
+    "explain_shortest": "explain rdma_fork_write.cow --kernel v5.9-rc4",
+    "explain_claim": "explain rdma_fork_write.cow --kernel v5.9-rc4 --check always",
+    "explain_full": "explain rdma_fork_write.cow --kernel v5.9-rc4 --check always --full --width 120",
+    "explain_narrow": "explain rdma_fork_write.cow --kernel v5.9-rc4 --check always --width 60",
+    "explain_holds": "explain rdma_fork_write.cow --kernel v5.9",
+    "explain_decision": "explain rdma_fork_write.cow --kernel v5.9-rc4 --decision copy_pinned.py",
+    "explain_sometimes": "explain sometimes_three.cow --kernel v6.12",
+    "explain_json": "explain rdma_fork_write.cow --kernel v5.9-rc4 --json",
+    "bisect": "bisect rdma_fork_wait.cow",
+    "bisect_decision": "bisect rdma_fork_wait.cow --kernel v5.9-rc4 --decision copy_pinned.py",
+    "bisect_nothing": "bisect sometimes_three.cow --kernel v5.9..v6.0",
+    "kernels_diff": "kernels diff v5.9-rc4 v5.9",
+    "kernels_show": "kernels show v5.10.y",
+    "kernels_proposal": "kernels mapcount-when-pinned",
+    "fmt_diff": "fmt --diff rdma_fork_write.cow",
+    "mistake_test": "check ../mistakes/misspelt.cow rdma_fork_write.cow",
+    "mistake_decision": "check rdma_fork_write.cow --decision ../mistakes/no_such_question.py",
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_golden(name: str, cowcatcher: Command) -> None:
+    said = cowcatcher(*COMMANDS[name].split())
+    text = f"$ cowcatcher {COMMANDS[name]}\n{said.out}"
+    if said.err:
+        text += f"--- standard error\n{said.err}"
+    text = timeless(f"{text}--- exit status {said.status}\n")
+    golden = HERE / "golden" / f"{name}.txt"
+    if os.environ.get("COWCATCHER_ACCEPT"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_every_golden_has_its_command() -> None:
+    assert {p.stem for p in (HERE / "golden").glob("*.txt")} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(n for n in COMMANDS if "json" not in n))
+def test_what_a_person_reads_is_plain(name: str) -> None:
+    """ASCII without escapes, and within the width that was asked for: fit for a mail."""
+    words = COMMANDS[name].split()
+    width = int(words[words.index("--width") + 1]) if "--width" in words else 100
+    _, *lines = (HERE / "golden" / f"{name}.txt").read_text().rstrip("\n").split("\n")
+    lines = [line for line in lines if not line.startswith("---")]
+    assert all(" " <= c <= "~" for line in lines for c in line)
+    if "fmt" not in name and "ktap" not in name:
+        assert max(map(len, lines)) <= width

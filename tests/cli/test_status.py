@@ -1,0 +1,157 @@
+"""Exit statuses, and which of them wins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cowcatcher.cli import checking, main
+from cowcatcher.explore.verdict import Checker, CheckResult
+from cowcatcher.kernels import Kernel
+from tests.cli.conftest import Command, timeless
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("check rdma_fork_write.cow", 0),  # violated and expected to be
+        ("check rdma_fork_wait.cow --kernel v5.9", 0),  # holds, nothing expected
+        ("check rdma_fork_wait.cow --kernel v5.9-rc4", 1),  # violated, nothing expected
+        ("check wrong_expectation.cow --kernel v5.7", 1),  # violated, but not what was expected
+        ("check wrong_expectation.cow --kernel v5.9", 0),
+        ("check nobody_runs.cow --kernel v5.9", 0),  # vacuous
+        ("check hugetlb_page.cow", 3),  # nothing could be checked
+        ("check hugetlb_page.cow rdma_fork_write.cow", 0),  # a test that is not applicable does not count
+        ("check large.cow --max-states 100 --kernel v5.9", 3),
+        ("check large.cow rdma_fork_write.cow --max-states 100 --kernel v5.9", 3),
+        ("check large.cow rdma_fork_wait.cow --max-states 100 --kernel v5.9-rc4", 1),  # a failure is surer than a doubt
+        ("check misnamed.cow", 2),
+        ("check rdma_fork_write.cow --kernel v5.9.. --max-states 0", 2),
+        ("check rdma_fork_write.cow --kernel v5.9.. --max-memory lots", 2),
+        ("check rdma_fork_write.cow --kernel v99.y", 2),
+        ("check rdma_fork_write.cow --kernel v5.9..v5.7", 2),
+        ("check ../mistakes/misspelt.cow", 2),
+        ("check ../mistakes/misspelt.cow wrong_expectation.cow", 2),
+        ("check rdma_fork_write.cow --decision nowhere.py", 2),
+        ("check rdma_fork_write.cow --json --ktap", 2),
+        ("check", 2),
+        ("check --frobnicate x", 2),
+        ("chekc rdma_fork_write.cow", 2),
+        ("--verbose check x", 2),
+        ("", 2),
+        ("--version", 0),
+        ("--help", 0),
+        ("check --help", 0),
+        ("help explain", 0),
+        ("explain rdma_fork_write.cow --kernel v5.7", 0),
+        ("explain rdma_fork_write.cow --kernel v5.9", 0),
+        ("explain rdma_fork_write.cow --kernel v5.7.. ", 2),
+        ("explain rdma_fork_write.cow --kernel v5.7 --check isolated", 2),
+        ("explain rdma_fork_write.cow", 2),
+        ("explain hugetlb_page.cow --kernel v5.7", 3),
+        ("bisect rdma_fork_wait.cow", 0),
+        ("bisect hugetlb_page.cow", 3),
+        ("kernels", 0),
+        ("kernels v99.y", 2),
+        ("kernels diff v5.9", 2),
+    ],
+)
+def test_status(words: str, status: int, cowcatcher: Command) -> None:
+    said = cowcatcher(*words.split())
+    assert said.status == status, said
+    assert "Traceback" not in said.err
+    if status == 2 and words:
+        assert said.err.startswith("cowcatcher: ")
+        assert not said.out
+    if status == 0:
+        assert not said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ("chekc x", "did you mean 'check'?"),
+        ("check rdma_fork_wrote.cow", "no such file"),
+        ("check sead", "did you mean 'seed'?"),
+        ("check rdma_fork_write.cow --kernel v5.9rc4", "did you mean v5.9-rc4?"),
+        ("check rdma_fork_write.cow --kernel v5.10.y..", "cannot end a range"),
+        ("check rdma_fork_write.cow --max-memory much", "such as 512M or 4G"),
+        ("explain rdma_fork_write.cow --kernel v5.7 --check isolated", "violated: always, coherent"),
+        ("explain . --kernel v5.7", "one test is wanted"),
+        ("check rdma_fork_write.cow --jobs none", "a whole number above 0"),
+        ("check ../mistakes/misspelt.cow", "did you mean 'anon'?"),
+        ("check rdma_fork_write.cow --decision ../mistakes/no_such_question.py", "did you mean 'fork_copies_now'?"),
+        ("kernels show", "can stand there"),
+        ("--kernel v5.9 check x", "the command comes first"),
+    ],
+)
+def test_a_mistake_gets_advice(words: str, advice: str, cowcatcher: Command) -> None:
+    said = cowcatcher(*words.split())
+    assert said.status == 2
+    assert advice in said.err
+
+
+def test_an_expect_line_that_names_no_kernel(cowcatcher: Command, tmp_path: Path) -> None:
+    text = (Path("rdma_fork_wait.cow").read_text() + "\nexpect holds on v6.7.y\n").replace("_wait", "_odd")
+    (tmp_path / "rdma_fork_odd.cow").write_text(text)
+    said = cowcatcher("check", str(tmp_path / "rdma_fork_odd.cow"))
+    assert said.status == 2
+    assert "v6.7.y" in said.err
+
+
+def test_our_own_mistakes_say_so(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Checker, kernel: Kernel) -> CheckResult:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Checker, "check", broken)
+    said = cowcatcher("check", "rdma_fork_write.cow")
+    assert said.status == 4
+    assert "Traceback" in said.err
+    assert "please report it" in said.err
+
+
+@pytest.mark.parametrize("form", ["--json", "--ktap", "--color=never"])
+def test_an_interrupt_loses_nothing(form: str, cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C: what is known is printed, in whatever form was asked for."""
+    real = Checker.check
+    seen = 0
+
+    def check(self: Checker, kernel: Kernel) -> CheckResult:
+        nonlocal seen
+        seen += 1
+        if seen == 23:
+            raise KeyboardInterrupt
+        return real(self, kernel)
+
+    monkeypatch.setattr(Checker, "check", check)
+    said = cowcatcher("check", "rdma_fork_write.cow", "rdma_fork_wait.cow", form)
+    assert said.status == 130
+    if form == "--json":
+        doc = json.loads(said.out)
+        assert doc["interrupted"]
+        assert [len(t["results"]) for t in doc["tests"]] == [19, 3]
+    else:
+        assert "nterrupted" in said.out
+
+
+def test_processes_find_the_same(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ("check", "rdma_fork_write.cow", "rdma_fork_wait.cow", "sometimes_three.cow", "hugetlb_page.cow", "--json")
+    alone = cowcatcher(*line, "--jobs", "1")
+    monkeypatch.setattr(checking, "_ALONE", 0.0)
+    assert timeless(cowcatcher(*line, "--jobs", "2").out) == timeless(alone.out)
+
+
+def test_standard_input(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("rdma_fork_wait.cow") as text:
+        monkeypatch.setattr("sys.stdin", text)
+        said = cowcatcher("check", "-", "--kernel", "v5.9-rc4")
+    assert said.status == 1
+    assert "rdma_fork_wait on v5.9-rc4" in said.out
+
+
+def test_main_reads_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["cowcatcher", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("cowcatcher ")
