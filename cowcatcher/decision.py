@@ -48,6 +48,10 @@ class Decisions(Protocol):
         """May the faulting process write to this page in place? Else it gets a copy."""
         ...
 
+    def copy_frees_swapcache(self) -> int:
+        """Is the page that was left behind taken out of the swap cache, if nobody maps it any more?"""
+        ...
+
     def tracks_exclusive(self) -> int:
         """Is PageAnonExclusive kept at all?"""
         ...

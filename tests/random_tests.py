@@ -71,6 +71,7 @@ class _Author:
     devices: list[str] = field(default_factory=list)
     pins: dict[str, Statement] = field(default_factory=dict)
     registers: list[str] = field(default_factory=list)
+    reclaimed: bool = False
 
     def test(self, name: str) -> Test:
         rng = self.rng
@@ -92,7 +93,7 @@ class _Author:
         self.some_devices()
         self.events()
         kernel_may: tuple[KernelMay, ...] = ()
-        if rng.random() < 0.25:
+        if rng.random() < (0.8 if self.reclaimed else 0.2):
             kernel_may = (KernelMay("reclaim", self.page()),)
         return Test(
             name=name,
@@ -107,6 +108,12 @@ class _Author:
         """The beginning of something that once went wrong: a reference is taken, somebody writes. Forks come later."""
         taken = self.statement("p", self.rng.choice(("pin", "get", "interface")))
         self.bodies["p"] += [taken, self.statement("p", self.rng.choice(("store", "load")))]
+        if self.rng.random() < 0.25:  # memory that the kernel may take away
+            self.reclaimed = True
+            advice = Statement("madvise", (self.page(), Name(self.rng.choice(("FREE", "FREE", "PAGEOUT")))))
+            self.bodies["p"].insert(self.rng.randint(0, 1), advice)
+            if self.rng.random() < 0.5:
+                self.bodies["p"].insert(2, self.statement("p", "unpin"))
         if "q" in self.bodies and self.rng.random() < 0.7:
             if self.rng.random() < 0.5:
                 self.bodies["q"].append(self.statement("q", self.rng.choice(("interface", "get"))))

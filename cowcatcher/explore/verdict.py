@@ -164,7 +164,8 @@ def judge(program: Program, m: Machine, kernel: Kernel, found: Exploration) -> C
     outcomes = _outcomes(program, m, finals, values, truth)
     vacuous = _vacuous(program, m, found, finals, values, truth)
     if violations:
-        verdict, reason = Verdict.VIOLATED, ""
+        verdict = Verdict.VIOLATED
+        reason = f"stopped at {found.stopped}: other outcomes and violations may be missing" if found.stopped else ""
     elif found.stopped:
         verdict = Verdict.UNKNOWN
         reason = f"stopped at {found.stopped}, having seen all executions up to {found.depth - 1} steps"

@@ -101,6 +101,21 @@ def reuse_if_exclusive(exclusive: int, refcount: int, mapcount: int, swapcount: 
     return 1 if exclusive or refcount == 1 else 0
 
 
+@decision("copy_frees_swapcache", source="mm/memory.c:wp_page_copy")
+def copied_page_lingers() -> int:
+    """The page left behind by a copy stays in the swap cache until reclaim finds it."""
+    return 0
+
+
+@decision("copy_frees_swapcache", "f4c4a3f48480", source="mm/memory.c:wp_page_copy")
+def copied_page_leaves_swapcache() -> int:
+    """The page left behind by a copy is dropped from the swap cache at once, if nobody maps it.
+
+    Without it swapped-in pages that are written once take twice their memory for a while.
+    """
+    return 1
+
+
 @decision("tracks_exclusive", source="include/linux/page-flags.h")
 def no_exclusive_marker() -> int:
     """Nothing records that a page belongs to one process alone."""
@@ -428,12 +443,6 @@ def rdma_reads_what_it_reads(readonly: int) -> int:
 def io_uring_pins_slowly() -> int:
     """Always for writing, send-only buffers included."""
     return _PINNED | FOLL_WRITE
-
-
-@decision("foll_io_uring", source="io_uring/memmap.c:io_pin_pages")
-def io_uring_pins_fast() -> int:
-    """The same by the lockless path first (read in 6.12; the commit was not found)."""
-    return _PINNED | FOLL_WRITE | FOLL_FAST
 
 
 @decision("foll_vfio", source="drivers/vfio/vfio_iommu_type1.c:vaddr_get_pfns")

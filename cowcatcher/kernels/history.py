@@ -27,6 +27,7 @@ CLASSIC = (
     d.count_lru_batch,
     d.count_swapcache,
     d.reuse_if_sole_mapping,
+    d.copied_page_lingers,
     d.no_exclusive_marker,
     d.reading_leaves_cow_alone,
     d.pin_shared_pages,
@@ -72,7 +73,11 @@ LINE: tuple[Entry, ...] = (
         "GUP-fast yields to fork; reclaim and clear_refs leave pinned pages alone",
         (d.gup_fast_yields_to_fork, d.reclaim_keeps_pinned, d.clear_refs_skips_pinned),
     ),
-    Entry("v5.14", "MADV_POPULATE_*", (d.populate_known,)),
+    Entry(
+        "v5.14",
+        "MADV_POPULATE_*; a copied page leaves the swap cache",
+        (d.populate_known, d.copied_page_leaves_swapcache),
+    ),
     Entry("v5.17", "NUMA hinting leaves referenced pages alone (not modelled)", ()),
     Entry(
         "v5.18",
@@ -113,7 +118,7 @@ LINE: tuple[Entry, ...] = (
     Entry("v6.5", "O_DIRECT pins; the zero page is never pinned", (d.block_dio_pins, d.never_pin_zero_page)),
     Entry("v6.9", "FUSE direct I/O pins", (d.fuse_dio_pins,)),
     Entry("v6.11", "swap-in by a read maps exclusive pages writable", (d.read_swapin_maps_exclusive_writable,)),
-    Entry("v6.12", "io_uring pins by GUP-fast", (d.io_uring_pins_fast,)),
+    Entry("v6.12", "as v6.11; /proc/PID/mem may be restricted at boot (not modelled)", ()),
     Entry("v6.15", "large folios mapped by one mm are reused (not modelled)", ()),
     Entry("v7.3", "swap-in trusts the exclusive marker alone", (d.swapin_by_marker_alone,)),
 )

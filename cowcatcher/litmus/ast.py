@@ -202,7 +202,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class KernelRange:
-    """``A..B``, ``A..``, ``..B`` or one name (``first == last``, ``single``); names as written, resolved by ``kernels``."""
+    """``A..B``, ``A..``, ``..B`` or one name (``first == last``, ``single``); names as written, for ``kernels``."""
 
     first: str | None
     last: str | None
@@ -212,7 +212,7 @@ class KernelRange:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """``expect holds on RANGES`` / ``expect violated [CHECK] on RANGES``; ``check`` is upper-case as written, or None."""
+    """``expect holds on RANGES`` or ``expect violated [CHECK] on RANGES``; ``check`` is upper-case, or None."""
 
     verdict: Literal["holds", "violated"]
     ranges: tuple[KernelRange, ...]
@@ -222,7 +222,7 @@ class Expect:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One whole file. ``comments`` keeps every ``#`` comment with its line, so that ``fmt`` loses none."""
+    """One whole file. Comments are not part of it; ``format_source`` works on the text, and loses none."""
 
     name: str
     description: str = ""

@@ -1,4 +1,4 @@
-"""Every statement of the language, once: the parser, the checks, the printer, the docs and the completion read this table.
+"""Every statement of the language, once: parser, checks, printer and docs read this table.
 
 A parameter's kind says what may stand there; the checks turn it into "what could stand here" in an error. A new
 statement is one row here, one function in the model, one case in the agent.
@@ -9,9 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: PLACE: whole mapping, page or cell. PAGES: whole mapping or page, no cell. PIN: a pin's name, page or cell.
+#: PLACE: whole mapping, page or cell. PAGES: whole mapping or page, no cell. PIN: a whole pin. PIN_PLACE: or part of it.
 ParamKind = Literal[
-    "PLACE", "PAGES", "PIN", "PIN_PLACE", "VALUE", "PROCESS", "EVENT", "PROT", "ADVICE", "GUP_FLAGS", "FILESYSTEM", "READONLY"
+    "PLACE",
+    "PAGES",
+    "PIN",
+    "PIN_PLACE",
+    "VALUE",
+    "PROCESS",
+    "EVENT",
+    "PROT",
+    "ADVICE",
+    "GUP_FLAGS",
+    "FILESYSTEM",
+    "READONLY",
 ]
 #: What the target (left of ``=``) may be: nothing useful but an error code, a value, or a pin handle.
 Gives = Literal["status", "value", "pin"]

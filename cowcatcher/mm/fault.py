@@ -11,7 +11,6 @@ from cowcatcher.mm import page as pg
 from cowcatcher.mm.phases import (
     BLOCKED,
     DO_SWAP_PAGE_MAP,
-    HANDLE_PTE_FAULT,
     RAN,
     START,
     WP_PAGE_COPY,
@@ -255,8 +254,16 @@ def wp_page_copy_install(m: Machine, s: State, t: int) -> int:
         s[t + T_NEW] = 0
         pg.folio_put(m, s, folio_at(m, new))
     s[t + T_OLD] = 0
+    if old != ZERO_PFN and s[folio_at(m, old) + MAPCOUNT] == 0 and m.k.copy_frees_swapcache():
+        free_swap_cache(m, s, folio_at(m, old))
     pg.put_pfn(m, s, old)
     return fault_done(m, s, t)
+
+
+def free_swap_cache(m: Machine, s: State, folio: int) -> None:
+    """The page left behind goes from the swap cache, unless somebody holds its lock."""
+    if not s[folio + LOCKED]:
+        pg.try_to_free_swap(m, s, folio)
 
 
 def remember_pte(s: State, t: int, pte: int) -> None:
@@ -355,6 +362,5 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     s[t + T_NEW] = 0
     if write and not exclusive:
         s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
-        s[t + T_PHASE] = HANDLE_PTE_FAULT  # do_swap_page() ends in do_wp_page()
-        return RAN
+        return do_wp_page(m, s, t, pte)  # the page-table lock has not been dropped
     return fault_done(m, s, t)

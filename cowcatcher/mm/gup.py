@@ -182,6 +182,8 @@ def follow_page_pte(m: Machine, s: State, t: int) -> int:
     if reads_readonly and m.k.gup_must_unshare(foll, anon, s[folio + EXCLUSIVE], cow):
         return faultin_page(m, s, t, FAULT_UNSHARE)
     grab(m, s, pfn, foll)
+    if foll & FOLL_WRITE and not bits & DIRTY:
+        s[folio + DIRTY_FOLIO] = 1  # FOLL_TOUCH: whoever asked is about to write; GUP-fast leaves that to the caller
     s[t + T_AUX] = 0
     if has_handle(s, t):
         record(m, s, t, pfn)
@@ -344,6 +346,7 @@ def gup_access(m: Machine, s: State, t: int) -> int:
     folio = folio_at(m, pfn)
     if write:
         pg.write_cell(m, s, folio, cell, value, mm, page)
+        s[folio + DIRTY_FOLIO] = 1  # set_page_dirty_lock(): no pte says so
         result = OK
     else:
         result = VALUE0 + pg.read_cell(m, s, folio, cell, mm, page)

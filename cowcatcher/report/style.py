@@ -79,8 +79,9 @@ def wrapped(text: str, width: int, indent: str = "", following: str | None = Non
     lines: list[str] = []
     line, empty = indent, True
     room = max(width - max(len(indent), len(following or "")), _SHORTEST)
-    for word in [piece for word in text.split() for piece in _pieces(word, room)]:
-        if not empty and visible(line) + 1 + visible(word) > width:
+    pieces = [(piece, i > 0) for whole in text.split() for i, piece in enumerate(_pieces(whole, room))]
+    for word, broken in pieces:
+        if broken or (not empty and visible(line) + 1 + visible(word) > width):
             lines.append(line)
             line, empty = indent if following is None else following, True
         line += word if empty else " " + word

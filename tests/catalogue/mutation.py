@@ -19,6 +19,7 @@ SHOWN_BY = {
     "free_idle_swapcache": "swapcache_after_fork",
     "reuse_if_sole_reference": "vmsplice_child",
     "reuse_if_exclusive": "mprotect_and_pin",
+    "copied_page_leaves_swapcache": "copied_page_freed",
     "exclusive_marker": "rdma_fork_wait",
     "every_reference_breaks_cow": "vmsplice_child",
     "no_enforced_cow": "read_breaks_cow",
@@ -63,7 +64,6 @@ UNTOLD = {
         "the write fault that follows counts references, too, and comes to the same; what is gone is a second place "
         "to decide"
     ),
-    "io_uring_pins_fast": "the same pages with the same flags, only without mmap_lock; fork makes the fast path yield",
 }
 
 #: The test in which a proposal fails where the newest kernel does not.

@@ -39,8 +39,6 @@ COMMANDS = {
     "bisect_decision": "bisect rdma_fork_wait.cow --kernel v5.9-rc4 --decision copy_pinned.py",
     "bisect_nothing": "bisect sometimes_three.cow --kernel v5.9..v6.0",
     "kernels_diff": "kernels diff v5.9-rc4 v5.9",
-    "kernels_show": "kernels show v5.10.y",
-    "kernels_proposal": "kernels mapcount-when-pinned",
     "fmt_diff": "fmt --diff rdma_fork_write.cow",
     "mistake_test": "check ../mistakes/misspelt.cow rdma_fork_write.cow",
     "mistake_decision": "check rdma_fork_write.cow --decision ../mistakes/no_such_question.py",

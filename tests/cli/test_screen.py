@@ -120,6 +120,19 @@ def test_nothing_foreign_is_imported() -> None:
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
 
 
+@pytest.mark.parametrize("kernel", ["v5.7", "v5.9", "v5.10.y", "mapcount-when-pinned"])
+def test_a_kernel_is_described(kernel: str, cowcatcher: Command) -> None:
+    """By name or by 'show', with every decision that it took and the commits behind them."""
+    from cowcatcher.kernels import KERNELS
+
+    said = cowcatcher("kernels", "show", kernel)
+    assert said == cowcatcher("kernels", kernel)
+    assert said.out.startswith(f"{kernel}: {KERNELS[kernel].summary}\n")
+    for decision in KERNELS[kernel].changes:
+        assert f"  {decision.name}" in said.out
+        assert all(f"commit {commit} (" in said.out for commit in decision.commits)
+
+
 def test_help_of_every_command_has_an_example(cowcatcher: Command) -> None:
     from cowcatcher.cli import COMMANDS
 

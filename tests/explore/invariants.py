@@ -148,7 +148,7 @@ class Books:
                 yield f"frame {frame}: its slot does not know it"
 
     def _exclusive(self) -> Iterator[str]:
-        """Where PageAnonExclusive is kept (v5.19 on): at most one pte, mapped or swapped, leads to an exclusive page."""
+        """Where PageAnonExclusive is kept (v5.19 on): at most one pte, mapped or swapped, names an exclusive page."""
         s, m = self.s, self.m
         for frame, folio in self.frames():
             if not s[folio + st.EXCLUSIVE]:
@@ -165,8 +165,8 @@ class Books:
                     yield "a swap pte is exclusive and not the only one"
 
     def _writable(self) -> Iterator[str]:
-        """A writable pte lies in a writable VMA. If its page is anonymous it is the only one that leads there, swap ptes
-        counted; and the page is exclusive where that is kept, but for the moment between fork's two looks at it.
+        """A writable pte lies in a writable VMA. If its page is anonymous it is the only one that leads there, swap
+        ptes counted; and the page is exclusive where that is kept, but for the moment between fork's two looks at it.
         """
         s, m = self.s, self.m
         for mm, page, frame, bits in self.present():

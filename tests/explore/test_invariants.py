@@ -16,7 +16,7 @@ from cowcatcher.state import Machine
 from tests.explore.invariants import Books, wrong_pins
 from tests.random_tests import random_kernel, random_test
 
-SEEDS = range(5000, 5250)
+SEEDS = range(5000, 5150)
 _SMALL = Limits(states=4000)
 
 
@@ -83,7 +83,7 @@ def test_every_state_can_end() -> None:
 def test_pins_keep_their_page_since_v6_2() -> None:
     """What all the fixes arrived at: where every reference is a FOLL_PIN, no interleaving breaks ``coherent``."""
     held = 0
-    for seed in range(60_000, 60_400):
+    for seed in range(60_000, 60_250):
         test = random_test(seed)
         kernel = KERNELS[("v6.2", "v6.11", "v7.3")[seed % 3]]
         if any(s.op in ("get", "vmsplice", "dio_read", "dio_write") for a in test.actors for s in a.body):
@@ -91,4 +91,4 @@ def test_pins_keep_their_page_since_v6_2() -> None:
         _, _, found = reachable(test, kernel)
         assert "coherent" not in found.broken, f"seed {seed} on {kernel.name}\n{to_text(test)}"
         held += found.promised
-    assert held > 60
+    assert held > 30

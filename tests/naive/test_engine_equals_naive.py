@@ -23,14 +23,14 @@ CATALOGUE = sorted((Path(cowcatcher.litmus.__file__).parent / "catalogue").glob(
 #: The generations that differ most.
 SPREAD = ("v5.7", "v5.8", "v5.9-rc4", "v5.11", "v5.19", "v7.3")
 #: A handful of seeds at a time, so that a failure does not hide the others.
-BATCH, BATCHES = 20, 12
+BATCH, BATCHES = 25, 10
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_random_tests(batch: int) -> None:
     compared = 0
     for seed in range(batch * BATCH, (batch + 1) * BATCH):
-        done = compare_random(seed, most=4000)
+        done = compare_random(seed, most=3000)
         assert done.status != "different", (
             f"seed {seed} on {random_kernel(seed).name}\n{to_text(random_test(seed))}{done.difference}"
         )
