@@ -10,7 +10,8 @@ BIN    := $(VENV)/bin
 
 run: $(VENV)/.installed
 	@$(BIN)/cowcatcher check seed
-	@$(BIN)/cowcatcher run seed
+	@# 3: this machine lacks what the tests need (a compiler, io_uring); it has said so.
+	@$(BIN)/cowcatcher run seed || test $$? -eq 3
 
 test: lint
 	$(BIN)/python -m pytest
