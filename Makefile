@@ -27,6 +27,7 @@ bench: $(VENV)/.installed
 # Pages that are written by the program itself; a test says when they are out of date.
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.catalogue.table
+	$(BIN)/python -m tests.cli.page
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cowcatcher needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)")'

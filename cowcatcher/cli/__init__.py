@@ -16,6 +16,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -124,7 +125,8 @@ def _bug() -> int:
 
 
 def _complain(message: str) -> None:
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     print(f"cowcatcher: {message}", file=sys.stderr)
 
 

@@ -20,7 +20,7 @@ EXIT_STATUS = """Exit status:
   1    something was violated, or came out otherwise than expected
   2    wrong usage or bad input; nothing was checked
   3    nothing failed, but something could not be told, or nothing could be checked at all
-  4    a mistake of cowcatcher itself
+  4    cowcatcher itself failed: a mistake of ours, or no room for the output
   130  interrupted; what was found until then was printed
   141  the reader of the output went away"""
 

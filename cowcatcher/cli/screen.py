@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from cowcatcher.cli.parser import INTERNAL, Problem
 from cowcatcher.report.style import Style
 
 _EVERY = 0.1  # seconds between two lines of progress
@@ -22,13 +23,20 @@ def style_of(args: argparse.Namespace) -> Style:
 
 
 def write(text: str) -> None:
-    sys.stdout.write(text)
+    """Raises Problem if there is no room for it. A reader that went away is another matter (see ``main``)."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Problem(f"the output cannot be written: {error.strerror}", INTERNAL) from error
 
 
 def write_json(doc: dict[str, Any]) -> None:
     import json
 
-    sys.stdout.write(json.dumps(doc, indent=2) + "\n")
+    write(json.dumps(doc, indent=2) + "\n")
 
 
 def warn(text: str) -> None:

@@ -141,7 +141,12 @@ BESIDE: tuple[Entry, ...] = (
 )
 
 PROPOSALS: tuple[Entry, ...] = (
-    Entry("break-cow-at-pin", "proposed: a pin breaks COW, fork shares", (d.pin_breaks_cow,), base="v5.9-rc4"),
+    Entry(
+        "break-cow-at-pin",
+        "proposed: a pin breaks COW, fork shares",
+        (d.pin_breaks_cow, d.any_write_if_dirty),
+        base="v5.9-rc4",
+    ),
     Entry(
         "mapcount-when-pinned",
         "proposed: the write fault counts mappings if the page may be pinned",

@@ -69,6 +69,17 @@ def test_a_reader_that_goes_away() -> None:
     assert child.stderr.read() == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_no_room_for_the_output() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cowcatcher", "kernels"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 4
+    assert done.stderr.startswith("cowcatcher: the output cannot be written: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_real_interrupt() -> None:
     """SIGINT in the middle of a long search: the report of what was found before, and status 130."""
     child = process("check", "rdma_fork_write.cow", "large.cow", "--kernel", "v5.9", start_new_session=True)

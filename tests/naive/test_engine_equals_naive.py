@@ -14,6 +14,8 @@ from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import Checker, Verdict
 from cowcatcher.kernels import KERNELS
 from cowcatcher.litmus import parse_file, to_text
+from cowcatcher.mm import fault
+from cowcatcher.state import MAPCOUNT, Machine, State, folio_at
 from tests.naive.compare import compare_random, differences
 from tests.naive.compiler import CannotDo
 from tests.naive.enumerator import TooLarge, enumerate_test
@@ -68,3 +70,18 @@ def test_a_difference_is_seen() -> None:
     assert "only the engine sees" in differences(set(list(found.outcomes)[1:]), found.violated, result)
     assert "only the enumerator sees" in differences({*found.outcomes, ((), (), ())}, found.violated, result)
     assert "violated: alive" in differences(found.outcomes, {*found.violated, "alive"}, result)
+
+
+def test_a_lost_page_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a model that leaks the old page of every copy both must find ``balanced`` broken, whatever is renumbered."""
+
+    def leak(m: Machine, s: State, pfn: int) -> None:
+        s[folio_at(m, pfn) + MAPCOUNT] -= 1
+
+    monkeypatch.setattr(fault, "page_remove_rmap", leak)
+    unbalanced = 0
+    for seed in (*range(60), 197, 253, 271):
+        done = compare_random(seed, most=2000)
+        assert done.status != "different", f"seed {seed}: {done.difference}"
+        unbalanced += "balanced" in done.violated
+    assert unbalanced > 5
