@@ -9,9 +9,14 @@ BIN    := $(VENV)/bin
 .PHONY: run test lint bench docs clean
 
 run: $(VENV)/.installed
+	@echo '$$ cowcatcher check rdma_fork_wait'
+	@$(BIN)/cowcatcher check rdma_fork_wait
+	@echo; echo '$$ cowcatcher check seed'
 	@$(BIN)/cowcatcher check seed
+	@echo; echo '$$ cowcatcher run seed'
 	@# 3: this machine lacks what the tests need (a compiler, io_uring); it has said so.
 	@$(BIN)/cowcatcher run seed || test $$? -eq 3
+	@echo; echo 'Next: $(BIN)/cowcatcher explain rdma_fork_wait --kernel v5.9-rc4'
 
 test: lint
 	$(BIN)/python -m pytest

@@ -159,12 +159,27 @@ def per_test(doc: Record, test: Record, style: Style, outcomes: bool) -> list[st
     lines += columns(rows)
     for names, result in groups:
         lines += _notes(names, result, style)
+    lines += _witnesses(groups, style)
     if outcomes:
         lines += ["", *_outcome_groups(doc, test, style)]
     first_bad = next((r for r in test["results"] if r["violations"]), None)
     if first_bad:
         lines += ["", f"To see how: cowcatcher explain {test['path'] or test['name']} {_selecting(doc, first_bad)}"]
     return lines
+
+
+def _witnesses(groups: Sequence[tuple[str, Record]], style: Style) -> list[str]:
+    """For every group that violates the test, the shortest way; said once where several go the same."""
+    ways: dict[str, tuple[list[str], list[str]]] = {}
+    for names, result in groups:
+        if result["violations"]:
+            way = shortest_witness(result, style)
+            ways.setdefault(repr(way), ([], way))[0].append(names)
+    return [
+        line
+        for names, way in ways.values()
+        for line in ["", *wrapped(f"On {', '.join(names)}: {way[0][0].lower()}{way[0][1:]}", style.width), *way[1:]]
+    ]
 
 
 def _selecting(doc: Record, result: Record) -> str:
