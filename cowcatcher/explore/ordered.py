@@ -47,15 +47,19 @@ def predict(test: Test, kernel: Kernel) -> Prediction:
     index_of = {task.name: i for i, task in enumerate(program.tasks)}
     bits = 0
     steps: list[Step] = []
+    suspended: dict[int, int] = {}  # task -> its vfork(), which returns as soon as the child lets go
     for order in ordered(test):
-        task = index_of[order.actor]
-        while True:
-            moved = _advance(m, stepper, state, task, order.index)
-            if moved is None:
-                break
-            broken, state = moved
-            steps.append(Step(task, state))
-            bits |= broken | broken_in_state(m, state)
+        now = index_of[order.actor]
+        if order.statement.op == "vfork":
+            suspended[now] = order.index
+        for task, statement in ((now, order.index), *suspended.items()):
+            while True:
+                moved = _advance(m, stepper, state, task, statement)
+                if moved is None:
+                    break
+                broken, state = moved
+                steps.append(Step(task, state))
+                bits |= broken | broken_in_state(m, state)
     return _judge(program, m, kernel, state, bits, CHECK_BITS, tuple(steps))
 
 

@@ -40,7 +40,7 @@ def fork(m: Machine, s: State, t: int) -> int:
     for page in range(m.n_pages):
         flags = s[vma_at(m, mm, page)]
         if flags & VM_MAPPED and not flags & VM_DONTCOPY:
-            s[vma_at(m, child, page)] = flags & ~VM_LOCKED | VM_SOFTDIRTY
+            s[vma_at(m, child, page)] = flags & ~VM_LOCKED
             if flags & VM_WIPEONFORK:
                 inherit_zeroes(m, s, child, page)
     s[t + T_MM] = mm + 1

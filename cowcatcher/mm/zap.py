@@ -7,7 +7,7 @@ only later the reference. In between a sole remaining user looks like one of two
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
-from cowcatcher.mm.phases import BLOCKED, EXEC_MMAP, RAN, ZAP_PTE
+from cowcatcher.mm.phases import BLOCKED, EXEC_MMAP, RAN, START, VFORK_WAIT, ZAP_PTE
 from cowcatcher.mm.task import (
     begin_exit,
     begin_on_pages,
@@ -102,8 +102,9 @@ def exit_statement(m: Machine, s: State, t: int) -> int:
 
 
 def other_threads_busy(m: Machine, s: State, t: int) -> int:
+    """Is another thread inside the kernel? One that waits in vfork() is not: it holds nothing, and its wait is killable."""
     for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
-        if other != t and s[other + T_PROC] == s[t + T_PROC] and s[other + T_PHASE]:
+        if other != t and s[other + T_PROC] == s[t + T_PROC] and s[other + T_PHASE] not in (START, VFORK_WAIT):
             return 1
     return 0
 
@@ -116,7 +117,9 @@ def exit_mmap(m: Machine, s: State, t: int) -> int:
     if tear_down(m, s, t, s[process + P_MM] - 1) == RAN:
         s[process + P_STATE] = EXITED
         s[process + P_MM] = 0
-        clear_scratch(s, t)
+        for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
+            if s[other + T_PROC] == s[t + T_PROC]:
+                clear_scratch(s, other)
     return RAN
 
 
@@ -140,10 +143,11 @@ def exec_mmap(m: Machine, s: State, t: int) -> int:
 
 
 def end_other_threads(m: Machine, s: State, t: int) -> None:
-    """de_thread(), before anything else: the new program has one thread, the caller. The others are idle by now."""
+    """de_thread(), before anything else: the new program has one thread, the caller. The others are idle, or in vfork()."""
     for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
         if other != t and s[other + T_PROC] == s[t + T_PROC]:
             s[other + T_PC] = len(m.programs[task_index(m, other)])
+            clear_scratch(s, other)
 
 
 def tear_down(m: Machine, s: State, t: int, mm: int) -> int:

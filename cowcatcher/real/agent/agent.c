@@ -112,7 +112,9 @@ static enum heard release_vfork(struct actor *child)
 	int parent = child->suspends;
 
 	child->suspends = -1;
-	return parent < 0 ? HEARD : hear(&test.actors[parent], &ignored);
+	if (parent < 0 || test.actors[parent].life != ALIVE) /* exec() or exit() of its process ended it meanwhile */
+		return HEARD;
+	return hear(&test.actors[parent], &ignored);
 }
 
 static enum heard await_end(struct actor *process)
