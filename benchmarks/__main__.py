@@ -1,6 +1,7 @@
 """``python -m benchmarks [--runs N] [--json]``: how fast the checker is on this machine.
 
-Every figure is a median of ``--runs`` runs (default 5) after one that is not counted; a ratio compares two medians of the same run.
+Every figure is a median of ``--runs`` runs (default 5) after one that is not counted; a ratio compares two medians
+of the same run.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def measure(runs: int) -> list[dict[str, str | float]]:
     rows.append({"what": f"check {SEED} --kernel v5.9-rc4, cold", "value": cold, "unit": "s"})
     rows.append({"what": "  in bare interpreter starts", "value": cold / bare, "unit": "x"})
     for jobs in ("1", str(os.cpu_count() or 1)):
-        whole = median(max(runs // 2, 1), command("-m", "cowcatcher", "check", "all", "--kernel", "all", "--jobs", jobs))
+        whole = median(
+            max(runs // 2, 1), command("-m", "cowcatcher", "check", "all", "--kernel", "all", "--jobs", jobs)
+        )
         rows.append({"what": f"catalogue x all {len(KERNELS)} kernels, --jobs {jobs}", "value": whole, "unit": "s"})
     states, rate = states_per_second(runs)
     rows.append({"what": "catalogue on v6.12: states", "value": states, "unit": ""})

@@ -57,7 +57,9 @@ def test_imports_run_downwards(path: Path) -> None:
     """A room imports only itself and the rooms below it."""
     room = room_of(path)
     allowed = MAY_IMPORT[room] | {room}
-    wrong = [f"line {line}: {other}" for line, other in imported_rooms(ast.parse(path.read_text())) if other not in allowed]
+    wrong = [
+        f"line {line}: {other}" for line, other in imported_rooms(ast.parse(path.read_text())) if other not in allowed
+    ]
     assert not wrong, f"{room} may import {sorted(allowed)} only"
 
 
@@ -66,7 +68,9 @@ def code_strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
     docs = {
         id(node.body[0].value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body and isinstance(node.body[0], ast.Expr)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:

@@ -102,7 +102,7 @@ def exit_statement(m: Machine, s: State, t: int) -> int:
 
 
 def other_threads_busy(m: Machine, s: State, t: int) -> int:
-    """Is another thread inside the kernel? One that waits in vfork() is not: it holds nothing, and its wait is killable."""
+    """Is another thread inside the kernel? One that waits in vfork() holds nothing, and can be killed."""
     for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
         if other != t and s[other + T_PROC] == s[t + T_PROC] and s[other + T_PHASE] not in (START, VFORK_WAIT):
             return 1
@@ -124,8 +124,13 @@ def exit_mmap(m: Machine, s: State, t: int) -> int:
 
 
 def exec_statement(m: Machine, s: State, t: int) -> int:
-    """exec_mmap(): a new, empty address space; the old one is torn down (vfork: left to the parent)."""
-    if other_threads_busy(m, s, t):
+    """exec_mmap(): a new, empty address space; the old one is torn down (vfork: left to the parent).
+
+    While a vfork child of another thread lives in the old one this waits, as the kernel would not: a process of the
+    model has room for one address space.
+    """
+    own = s[t + T_PROC] - 1
+    if other_threads_busy(m, s, t) or (current_mm(m, s, t) == own and mm_users(m, s, own) > 1):
         return BLOCKED
     end_other_threads(m, s, t)
     s[t + T_PHASE] = EXEC_MMAP
@@ -143,7 +148,7 @@ def exec_mmap(m: Machine, s: State, t: int) -> int:
 
 
 def end_other_threads(m: Machine, s: State, t: int) -> None:
-    """de_thread(), before anything else: the new program has one thread, the caller. The others are idle, or in vfork()."""
+    """de_thread(), before anything else: only the caller goes on. The others are idle, or wait in vfork()."""
     for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
         if other != t and s[other + T_PROC] == s[t + T_PROC]:
             s[other + T_PC] = len(m.programs[task_index(m, other)])

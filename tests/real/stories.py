@@ -69,7 +69,9 @@ class Story:
         if step.actor not in cast.able():
             return False
         if statement.op == "wait":
-            return argument(statement) in cast.ended and cast.forked_by.get(argument(statement)) == cast.owner[step.actor]
+            return (
+                argument(statement) in cast.ended and cast.forked_by.get(argument(statement)) == cast.owner[step.actor]
+            )
         if statement.op in ("dma_read", "dma_write", "unpin"):
             return argument(statement) in cast.pins
         return True
@@ -254,7 +256,8 @@ class _Teller(_Author):
                 if len(cast.born) > 1:
                     return Statement("exit")
             case "exec":
-                if actor == self.owner[actor]:
+                # A thread in vfork() would leave its process two address spaces, and the model has one for each.
+                if actor == self.owner[actor] and not any(self.owner[a] == actor for a in cast.suspended):
                     return self.statement(actor, "exec")
             case _:
                 return self.in_one_piece(self.statement(actor, chosen))
