@@ -20,7 +20,7 @@ from cowcatcher.kernels import KERNELS, kernel
 from cowcatcher.litmus import parse_file
 from cowcatcher.litmus.catalogue import resolve
 
-SEED = "rdma_fork_wait_write"
+SEED = "rdma_fork_wait"
 
 
 def median(runs: int, action: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ from cowcatcher.report.record import Record, check_document, result_record, test
 Work: TypeAlias = Sequence[tuple[Test, tuple[Kernel, ...]]]
 
 #: Starting processes costs more than most tests take; what is not done by then is worth it.
-_ALONE = 1.0
+_ALONE = 5.0
 
 
 def check_work(work: Work, limits: Limits, jobs: int | None = None) -> Record:
