@@ -114,7 +114,9 @@ T_ORIG_SLOT = 12
 T_ORIG_BITS = 13
 T_SEQ = 14  # write_protect_seq as read at the start of GUP-fast
 T_AUX = 15  # see the functions that use it
-TASK_SIZE = 16
+T_ERROR = 16  # what the statement will return at its end, if it goes on after an error
+T_MODE = 17  # what the request is for, where steps are shared (populate; GUP with or without a handle)
+TASK_SIZE = 18
 
 # --- pin handle (a memory region, a registered buffer, an I/O in flight): fixed part, then per page PIN_PAGE_SIZE ---
 PIN_HELD = 0

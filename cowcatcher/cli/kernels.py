@@ -1,22 +1,31 @@
-"""List the modelled kernels, describe one, compare two, or list every decision.
+"""List the modelled kernels, describe one, compare two, or list every decision; install real ones to boot.
 
 A kernel is a table of decisions, one answer to each question on which kernels differ. A decision is a small function;
 your own, in a Python file given with --decision to 'check' and others, takes the place of the kernel's.
+
+Real kernels are Debian's. This machine's own apt fetches and verifies them into the user's cache; nothing is installed
+on the system, and no privilege is needed. An interrupted install goes on where it was. There are: 5.10, 6.1, 6.12,
+6.16, 6.18, 7.0, 7.2, 7.3.
 
 Examples:
   cowcatcher kernels                          all of them
   cowcatcher kernels v5.9                     one, with its changes, commits and sources (also: kernels show v5.9)
   cowcatcher kernels diff v5.9-rc4 v5.9       what differs
   cowcatcher kernels decisions                every question and every answer, with commits
+  cowcatcher kernels install all              real kernels, the small cloud flavour: about 100 MB each on disk
+  cowcatcher kernels install 6.1 7.3 --flavour full
+  cowcatcher kernels install --image arch/x86/boot/bzImage --modules . --name mine
+  cowcatcher kernels images                   which are installed, and what they take
+  cowcatcher kernels remove 6.16 7.3-full
 
-Exit status: 0, or 2 if there is no such kernel.
+Exit status: 0, or 2 if there is no such kernel, or 3 if a kernel or a part of it could not be had.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from cowcatcher.cli import screen
+from cowcatcher.cli import kernel_images, screen
 from cowcatcher.cli.parser import FINE, Problem
 from cowcatcher.report.record import Record
 from cowcatcher.report.style import Style
@@ -24,12 +33,18 @@ from cowcatcher.report.style import Style
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "words", nargs="*", metavar="WORD", help="NAME, or: show NAME, diff NAME NAME, decisions; nothing lists all"
-    )
+        "words", nargs="*", metavar="WORD",
+        help="NAME, or: show NAME, diff NAME NAME, decisions, install NAME...|all, images, remove NAME...; nothing "
+        "lists all that are modelled",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON document")
+    kernel_images.arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.words[:1] and args.words[0] in kernel_images.VERBS:
+        return kernel_images.run(args)
+    kernel_images.no_options(args)
     style = screen.style_of(args)
     doc, text = _found(args.words, style)
     if args.json:
@@ -59,5 +74,5 @@ def _found(words: list[str], style: Style) -> tuple[Record, str]:
             return doc, text.kernel_text(doc["kernels"][0], style)
     raise Problem(
         f"kernels: cannot make sense of '{' '.join(words)}'; what can stand there is NAME, show NAME, diff NAME NAME, "
-        "decisions, or nothing"
+        "decisions, install, images, remove, or nothing"
     )

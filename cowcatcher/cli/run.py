@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     tests = inputs.load_tests(args.tests)
     release = os.uname().release
-    kernel = inputs.one_kernel(args.kernel, ()) if args.kernel else kernel_of_release(release)
+    kernel = inputs.one_kernel(args.kernel, ()) if args.kernel else kernel_of_release(release, os.uname().version)
     records, interrupted = _run_all(tests, kernel, args)
     doc = run_document(release, kernel, args.repeat, records, interrupted)
     if args.json:

@@ -42,6 +42,8 @@ def access(m: Machine, s: State, t: int, folio: int, cell: int, owner: int, page
     op = current_op(m, s, t)
     if op[OP_ARGS + 4]:
         pg.write_cell(m, s, folio, cell, op[OP_ARGS + 3], owner, page)
+        if s[pin_at(m, op[OP_ARGS]) + PIN_MODE] & MODE_ODP:
+            s[folio + DIRTY_FOLIO] = 1  # the notifier says so before anybody can take the page away
         return finish(m, s, t, OK)
     return finish(m, s, t, VALUE0 + pg.read_cell(m, s, folio, cell, owner, page))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
+from cowcatcher.mm import swap
 from cowcatcher.mm.gup import ungrab
 from cowcatcher.mm.zap import zap_pte
 from cowcatcher.state import (
@@ -114,7 +115,7 @@ def _counts_left(m: Machine, s: State) -> bool:
         if s[slot + SLOT_COUNT]:
             return True
         if pfn:
-            pg.delete_from_swap_cache(m, s, folio_at(m, pfn))
+            swap.delete_from_swap_cache(m, s, folio_at(m, pfn))
     if s[folio_at(m, ZERO_PFN) + PINS] or s[folio_at(m, ZERO_PFN) + REFS]:
         return True
     for folio in range(folio_at(m, FIRST_PFN), folio_at(m, m.n_pfns), m.folio_size):

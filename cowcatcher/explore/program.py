@@ -161,7 +161,9 @@ class _Compiler:
         if op == "madvise":
             return self._madvise(st_)
         if op == "unpin":
-            return op, (self.pins[_place(st_, 0).name],)
+            pin = self.pins[_place(st_, 0).name]
+            first, end = self.pin_range[pin]
+            return op, (pin, end - first)
         if op in ("process_vm_readv", "process_vm_writev", "peek", "poke"):
             page, cell = self._cell(_place(st_, 1))
             write = op in ("process_vm_writev", "poke")
@@ -284,8 +286,8 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
     n_cells = max((len(c) for c in names.cells), default=1)
     pin_pages = max((end - first for first, end in names.pin_range), default=0)
     swaps = any(s.op == "madvise" and _word(s, 1) == "PAGEOUT" for a in test.actors for s in a.body)
-    n_slots = n_procs * n_pages if swaps or test.kernel_may else 0
     total_pinned = sum(end - first for first, end in names.pin_range)
+    n_slots = n_procs * n_pages + total_pinned if swaps or test.kernel_may else 0
     n_pfns = st.FIRST_PFN + n_procs * n_pages + total_pinned + 2 * n_tasks + n_pages + n_slots
 
     folio_size = st.DATA + 2 * n_cells

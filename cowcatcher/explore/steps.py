@@ -62,7 +62,7 @@ OPCODES: dict[str, int] = {name: number for number, (name, _) in enumerate(OPS)}
 OP_STEPS: tuple[Step, ...] = tuple(step for _, step in OPS)
 
 _BY_PHASE: dict[int, Step] = {
-    phases.HANDLE_PTE_FAULT: fault.handle_pte_fault,
+    phases.UNPIN_PAGE: gup.unpin_page,
     phases.WP_PAGE_COPY: fault.wp_page_copy,
     phases.WP_PAGE_COPY_INSTALL: fault.wp_page_copy_install,
     phases.DO_SWAP_PAGE_MAP: fault.do_swap_page_map,

@@ -108,19 +108,44 @@ def kernel(name: str) -> Kernel:
     key = _release_key(name)
     if key is None or not _RELEASE.fullmatch(name):
         raise UnknownKernel(_unknown(name))
+    series = _series(name)
+    if series is not None:
+        return series
     return max((k for k in LINE if _since(k) <= key), key=_since, default=LINE[0])
 
 
-def kernel_of_release(release: str) -> Kernel:
-    """The model of a running kernel, by ``uname -r``: its stable series if that is modelled, else its release."""
+def _series(release: str) -> Kernel | None:
+    """The modelled stable series of a release with a patch level (``5.10.223``); None if there is none."""
+    match = _RELEASE.match(release)
+    if match is None or not int(match.group(3) or 0):
+        return None
+    return KERNELS.get(f"v{match.group(1)}.{match.group(2)}.y")
+
+
+def kernel_of_release(release: str, version: str = "") -> Kernel:
+    """The model of a running kernel, by ``uname -r`` and ``uname -v``.
+
+    Distributions freeze the patch level in the release (``5.10.0-28-amd64``) and tell it in the version, if at all
+    (``#1 SMP Debian 5.10.209-2``). Such a kernel is of the stable series, whatever its patch level; one with a patch
+    level of its own, too. Raises UnknownKernel.
+    """
     match = _RELEASE.match(release)
     if match is None:
         raise UnknownKernel(f"cannot tell a release from {release!r}; name the kernel with --kernel")
-    major, minor, patch, _ = match.groups()
-    series = f"v{major}.{minor}.y"
-    if patch and int(patch) > 0 and series in KERNELS:
-        return KERNELS[series]
+    major, minor, patch, rc = match.groups()
+    candidate = _CANDIDATE.search(release)
+    if rc or candidate:
+        return kernel(f"v{major}.{minor}-rc{rc or (candidate and candidate[1])}")
+    told = re.search(rf"\b{major}\.{minor}\.(\d+)", version)
+    built = _ABI.match(release)
+    if (told and int(told[1])) or (patch and int(patch)) or built:
+        return KERNELS.get(f"v{major}.{minor}.y") or kernel(f"v{major}.{minor}")
     return kernel(f"v{major}.{minor}")
+
+
+#: A release candidate behind a patch level (``5.9.0-rc5+``), and a distribution's build number (``5.10.0-28-amd64``).
+_CANDIDATE = re.compile(r"-rc(\d+)")
+_ABI = re.compile(r"\d+\.\d+\.0-\d+")
 
 
 def _unknown(name: str) -> str:

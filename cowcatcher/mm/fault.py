@@ -8,6 +8,7 @@ copy, and everybody else, devices included, keeps the old page). Twenty years of
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
+from cowcatcher.mm import swap
 from cowcatcher.mm.phases import (
     BLOCKED,
     DO_SWAP_PAGE_MAP,
@@ -191,12 +192,12 @@ def do_wp_page(m: Machine, s: State, t: int, pte: int) -> int:
         if m.k.wp_drains_lru_batch(pg.folio_ref_count(s, folio)):
             lru_add_drain(m, s, folio)
         if m.k.wp_frees_swapcache(pg.folio_ref_count(s, folio)):
-            pg.try_to_free_swap(m, s, folio)
+            swap.try_to_free_swap(m, s, folio)
     if m.k.wp_can_reuse(
         s[folio + EXCLUSIVE],
         pg.folio_ref_count(s, folio),
         pg.folio_mapcount(s, folio),
-        pg.folio_swapcount(m, s, folio),
+        swap.folio_swapcount(m, s, folio),
         pg.folio_maybe_dma_pinned(s, folio),
     ):
         return wp_page_reuse(m, s, t, pte, folio)
@@ -207,7 +208,7 @@ def wp_page_reuse(m: Machine, s: State, t: int, pte: int, folio: int) -> int:
     """The page is this process's own: write in place (or, for an unshare fault, only say so in PageAnonExclusive)."""
     vma = s[vma_at(m, s[t + T_MM] - 1, s[t + T_PAGE])]
     if not s[folio + EXCLUSIVE]:
-        pg.try_to_free_swap(m, s, folio)
+        swap.try_to_free_swap(m, s, folio)
         s[folio + EXCLUSIVE] = m.k.tracks_exclusive()
     if s[t + T_FAULT] & FAULT_WRITE:
         s[pte + PTE_BITS] |= DIRTY | SOFT_DIRTY | (WRITE if vma & VM_WRITE else 0)
@@ -246,24 +247,18 @@ def wp_page_copy_install(m: Machine, s: State, t: int) -> int:
         fault = s[t + T_FAULT]
         map_new_anon(m, s, pte, new, s[vma_at(m, mm, page)], fault)
         if fault & FAULT_UNSHARE:
-            # The unshared copy keeps the old pte's dirtiness; it is the process's own page, mapped read-only.
-            s[pte + PTE_BITS] |= s[t + T_ORIG_BITS] & (DIRTY | SOFT_DIRTY)
+            # The unshared copy is the process's own page, mapped read-only, and clean: only soft-dirty is carried over.
+            s[pte + PTE_BITS] |= s[t + T_ORIG_BITS] & SOFT_DIRTY
         else:
             s[t + T_AUX] = 1
     else:
         s[t + T_NEW] = 0
         pg.folio_put(m, s, folio_at(m, new))
     s[t + T_OLD] = 0
-    if old != ZERO_PFN and s[folio_at(m, old) + MAPCOUNT] == 0 and m.k.copy_frees_swapcache():
-        free_swap_cache(m, s, folio_at(m, old))
+    if old != ZERO_PFN and m.k.copy_frees_swapcache():
+        swap.free_swap_cache(m, s, folio_at(m, old))
     pg.put_pfn(m, s, old)
     return fault_done(m, s, t)
-
-
-def free_swap_cache(m: Machine, s: State, folio: int) -> None:
-    """The page left behind goes from the swap cache, unless somebody holds its lock."""
-    if not s[folio + LOCKED]:
-        pg.try_to_free_swap(m, s, folio)
 
 
 def remember_pte(s: State, t: int, pte: int) -> None:
@@ -287,6 +282,11 @@ def page_remove_rmap(m: Machine, s: State, pfn: int) -> None:
     folio = folio_at(m, pfn)
     s[folio + MAPCOUNT] -= 1
     pg.folio_put(m, s, folio)
+
+
+def soft_dirty_wanted(vma: int, bits: int) -> int:
+    """Must the next write fault, so that clear_refs' reader learns of it?"""
+    return 1 if not vma & VM_SOFTDIRTY and not bits & SOFT_DIRTY else 0
 
 
 def lru_add_drain(m: Machine, s: State, folio: int) -> None:
@@ -314,8 +314,8 @@ def do_swap_page(m: Machine, s: State, t: int, pte: int) -> int:
     else:
         pfn = pg.alloc_folio(m, s, ANON)
         folio = folio_at(m, pfn)
-        pg.load_contents(m, s, slot, folio)
-        pg.drop_saved_contents(m, s, slot)
+        swap.load_contents(m, s, slot, folio)
+        swap.drop_saved_contents(m, s, slot)
         s[folio + SWAPCACHE] = slot_number + 1
         s[folio + REFS] += 1
         s[slot + SLOT_PFN] = pfn
@@ -341,15 +341,16 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     vma = s[vma_at(m, mm, page)]
     write = 1 if s[t + T_FAULT] & FAULT_WRITE else 0
     entry_exclusive = 1 if s[pte + PTE_BITS] & SWP_EXCLUSIVE else 0
-    swapcount = pg.folio_swapcount(m, s, folio)
-    pg.swap_free(m, s, s[pte + PTE_SLOT] - 1)
+    swapcount = swap.folio_swapcount(m, s, folio)
+    swap.swap_free(m, s, s[pte + PTE_SLOT] - 1)
     if m.k.swapin_sheds_swapcache(write, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)):
-        pg.try_to_free_swap(m, s, folio)
+        swap.try_to_free_swap(m, s, folio)
     exclusive = m.k.swapin_is_exclusive(
         write, entry_exclusive, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio), swapcount
     )
     bits = PRESENT | (s[pte + PTE_BITS] & SOFT_DIRTY)
-    if exclusive and (write or m.k.swapin_read_maps_writable()) and vma & VM_WRITE:
+    read_may_write = m.k.swapin_read_maps_writable() and not soft_dirty_wanted(vma, bits)
+    if exclusive and (write or read_may_write) and vma & VM_WRITE:
         bits |= WRITE
     if write and exclusive:
         bits |= DIRTY | SOFT_DIRTY

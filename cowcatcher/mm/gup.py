@@ -9,7 +9,7 @@ is still the same; three steps, and everything else may happen between them.
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
-from cowcatcher.mm.fault import do_pte_missing, do_swap_page, do_wp_page, pte_same, remember_pte
+from cowcatcher.mm.fault import do_pte_missing, do_swap_page, do_wp_page, pte_same, remember_pte, soft_dirty_wanted
 from cowcatcher.mm.phases import (
     BLOCKED,
     FOLLOW_PAGE_PTE,
@@ -20,6 +20,7 @@ from cowcatcher.mm.phases import (
     GUP_LOCK,
     POPULATE,
     RAN,
+    UNPIN_PAGE,
 )
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_read_unlock
 from cowcatcher.state import *
@@ -57,13 +58,14 @@ def begin_pin(m: Machine, s: State, t: int, pin: int, first: int, end: int, foll
 
 def begin_remote_access(m: Machine, s: State, t: int, process: int, page: int, foll: int) -> int:
     """access_remote_vm() and process_vm_rw(): GUP on another process's page, for the time of one access."""
-    mm = s[m.procs + process * PROC_SIZE + P_MM] - 1
-    if mm < 0:
+    at = m.procs + process * PROC_SIZE
+    mm = s[at + P_MM] - 1
+    if mm < 0 or s[at + P_STATE] != RUNNING:
         return finish(m, s, t, ESRCH)
     if mmap_read_trylock(m, s, mm) == BLOCKED:
         return BLOCKED
     begin_on_pages(s, t, mm, page, page + 1, FOLLOW_PAGE_PTE)
-    s[t + T_SEQ] = NO_HANDLE
+    s[t + T_MODE] = NO_HANDLE
     s[t + T_FLAGS] = foll
     if foll & FOLL_PIN:
         s[mm_at(m, mm) + MM_HAS_PINNED] = 1
@@ -96,8 +98,7 @@ def gup_fast_read_pte(m: Machine, s: State, t: int) -> int:
     needs_write = foll & FOLL_WRITE or m.k.gup_read_breaks_cow(foll, 1)
     readable = bits & PRESENT and s[vma_at(m, mm, page)] & VM_READ
     if not readable or (needs_write and not bits & WRITE) or s[pte + PTE_PFN] == ZERO_PFN:
-        s[t + T_PHASE] = GUP_LOCK
-        return RAN
+        return gup_fast_end(m, s, t)
     remember_pte(s, t, pte)
     s[t + T_PHASE] = GUP_FAST_GRAB
     return RAN
@@ -108,19 +109,14 @@ def gup_fast_grab(m: Machine, s: State, t: int) -> int:
     folio = folio_at(m, s[t + T_ORIG_PFN])
     if s[folio + KIND] == FREE:
         s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
-        s[t + T_PHASE] = GUP_LOCK
-        return RAN
+        return gup_fast_end(m, s, t)
     grab(m, s, s[t + T_ORIG_PFN], s[t + T_FLAGS])
     s[t + T_PHASE] = GUP_FAST_RECHECK
     return RAN
 
 
 def gup_fast_recheck(m: Machine, s: State, t: int) -> int:
-    """Second look: if the pte changed, or a pin to read would need unsharing, give the reference back and go slow.
-
-    After the last page write_protect_seq is read again: if fork copied the page tables meanwhile, it may have looked at
-    the counts before the pin and write-protected the pte after the second look, so every pin is given back.
-    """
+    """Second look: if the pte changed, or a pin to read would need unsharing, give the reference back and go slow."""
     mm, page, foll = s[t + T_MM] - 1, s[t + T_PAGE], s[t + T_FLAGS]
     pte = pte_at(m, mm, page)
     pfn = s[t + T_ORIG_PFN]
@@ -134,18 +130,29 @@ def gup_fast_recheck(m: Machine, s: State, t: int) -> int:
     )
     if not same or unshare:
         ungrab(m, s, pfn, foll)
-        s[t + T_PHASE] = GUP_LOCK
-        return RAN
+        return gup_fast_end(m, s, t)
     record(m, s, t, pfn)
     if s[t + T_PAGE] < s[t + T_END]:
         s[t + T_PHASE] = GUP_FAST_READ_PTE
         return RAN
-    seq = s[mm_at(m, mm) + MM_WP_SEQ]
-    if foll & FOLL_PIN and m.k.gup_fast_checks_write_protect_seq() and seq != s[t + T_SEQ]:
+    return gup_fast_end(m, s, t)
+
+
+def gup_fast_end(m: Machine, s: State, t: int) -> int:
+    """However far the walk came, write_protect_seq is read again; then the slow path takes what is left.
+
+    If fork copied the page tables meanwhile, it may have looked at the counts before a pin and write-protected the pte
+    after the second look, so every pin is given back. Reading the count belongs to the step before it: were fork to
+    begin in between, it would find the pins there.
+    """
+    seq = s[mm_at(m, s[t + T_MM] - 1) + MM_WP_SEQ]
+    checks = s[t + T_FLAGS] & FOLL_PIN and m.k.gup_fast_checks_write_protect_seq()
+    if checks and seq != s[t + T_SEQ]:
         forget_taken(m, s, t)
-        s[t + T_PHASE] = GUP_LOCK
-        return RAN
-    return gup_done(m, s, t)
+    elif s[t + T_PAGE] == s[t + T_END]:
+        return gup_done(m, s, t)
+    s[t + T_PHASE] = GUP_LOCK
+    return RAN
 
 
 # --- slow GUP -------------------------------------------------------------------------------------------------------
@@ -193,7 +200,8 @@ def follow_page_pte(m: Machine, s: State, t: int) -> int:
         mmap_read_unlock(m, s, mm)
         return gup_done(m, s, t)
     s[t + T_OLD] = pfn
-    mmap_read_unlock(m, s, mm)
+    if not foll & FOLL_FORCE:
+        mmap_read_unlock(m, s, mm)
     s[t + T_PHASE] = GUP_ACCESS
     return RAN
 
@@ -214,10 +222,9 @@ def check_vma_flags(vma: int, foll: int, cow: int) -> int:
 
 def can_follow_write_pte(m: Machine, s: State, t: int, vma: int, bits: int, folio: int, anon: int) -> int:
     """May a write go through this read-only pte? Only if COW is known to be broken; kernels know it differently."""
-    soft_dirty_wanted = not vma & VM_SOFTDIRTY and not bits & SOFT_DIRTY
     if vma & VM_WRITE or vma & VM_SHARED:
         return 0
-    exclusive = 1 if anon and s[folio + EXCLUSIVE] and not soft_dirty_wanted else 0
+    exclusive = 1 if anon and s[folio + EXCLUSIVE] and not soft_dirty_wanted(vma, bits) else 0
     return m.k.gup_forced_write_ok(s[t + T_FLAGS], s[t + T_AUX], 1 if bits & DIRTY else 0, exclusive)
 
 
@@ -262,11 +269,11 @@ def ungrab(m: Machine, s: State, pfn: int, foll: int) -> None:
 
 def has_handle(s: State, t: int) -> int:
     """Is the reference kept in a handle (pin, get and the interfaces), or for one access only (peek, poke)?"""
-    return 0 if s[t + T_SEQ] == NO_HANDLE else 1
+    return 0 if s[t + T_MODE] == NO_HANDLE else 1
 
 
-#: Stands in T_SEQ, which slow GUP does not use, for a request without a handle.
-NO_HANDLE = 255
+#: T_MODE of a request without a handle.
+NO_HANDLE = 1
 
 
 def record(m: Machine, s: State, t: int, pfn: int) -> None:
@@ -312,26 +319,39 @@ def gup_failed(m: Machine, s: State, t: int, error: int) -> int:
 
 
 def unpin(m: Machine, s: State, t: int) -> int:
-    """unpin_user_pages() or put_page(): what the device wrote is marked dirty now, at completion, and not before."""
-    pin = current_op(m, s, t)[OP_ARGS]
-    handle = pin_at(m, pin)
+    """unpin_user_pages() or put_page(): from now on the handle promises nothing; its pages go one by one."""
+    handle = pin_at(m, current_op(m, s, t)[OP_ARGS])
     held = s[handle + PIN_HELD]
     if held == TAKING:
         return BLOCKED  # another thread is still taking it
     if held != HELD:
         return finish(m, s, t, EINVAL)
-    mode = s[handle + PIN_MODE]
     s[handle + PIN_HELD] = RELEASED
     for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
-        pfn = s[entry + PIN_PFN]
         s[entry + PIN_BOUND] = 0
-        if mode & MODE_IOMMU:
-            s[entry + PIN_PFN] = NO_PFN  # else the device keeps the address, for better or worse
-        if pfn == NO_PFN or mode & MODE_ODP:
-            continue
+    s[t + T_PHASE] = UNPIN_PAGE
+    return unpin_page(m, s, t)
+
+
+def unpin_page(m: Machine, s: State, t: int) -> int:
+    """One page: what the device wrote is marked dirty now, at completion, and not before.
+
+    Behind an IOMMU the device's address ends here; without one it keeps the frame number, for better or worse.
+    """
+    op = current_op(m, s, t)
+    pin, index = op[OP_ARGS], s[t + T_PAGE]
+    mode = s[pin_at(m, pin) + PIN_MODE]
+    entry = pin_page_at(m, pin, index)
+    pfn = s[entry + PIN_PFN]
+    if mode & MODE_IOMMU:
+        s[entry + PIN_PFN] = NO_PFN
+    if pfn != NO_PFN and not mode & MODE_ODP:
         if mode & MODE_WRITE:
             s[folio_at(m, pfn) + DIRTY_FOLIO] = 1
         ungrab(m, s, pfn, FOLL_PIN if mode & MODE_PIN else FOLL_GET)
+    s[t + T_PAGE] = index + 1
+    if index + 1 < op[OP_ARGS + 1]:
+        return RAN
     return finish(m, s, t, OK)
 
 
@@ -339,7 +359,10 @@ def unpin(m: Machine, s: State, t: int) -> int:
 
 
 def gup_access(m: Machine, s: State, t: int) -> int:
-    """The copy to or from the page that GUP found, then the reference goes. No lock is held."""
+    """The copy to or from the page that GUP found, then the reference goes.
+
+    ptrace and /proc/PID/mem (FOLL_FORCE) hold mmap_lock until then, process_vm_readv and writev do not.
+    """
     op = current_op(m, s, t)
     page, cell, value, write = op[OP_ARGS + 1], op[OP_ARGS + 2], op[OP_ARGS + 3], op[OP_ARGS + 4]
     mm, pfn = s[t + T_MM] - 1, s[t + T_OLD]
@@ -352,4 +375,6 @@ def gup_access(m: Machine, s: State, t: int) -> int:
         result = VALUE0 + pg.read_cell(m, s, folio, cell, mm, page)
     s[t + T_OLD] = 0
     ungrab(m, s, pfn, s[t + T_FLAGS])
+    if s[t + T_FLAGS] & FOLL_FORCE:
+        mmap_read_unlock(m, s, mm)
     return finish(m, s, t, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
+from cowcatcher.mm import swap
 from cowcatcher.mm.phases import BLOCKED, MADVISE_FREE_PTE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_unlock
 from cowcatcher.state import *
@@ -63,7 +64,7 @@ def madvise_free(m: Machine, s: State, t: int) -> int:
 
 
 def madvise_free_pte(m: Machine, s: State, t: int) -> int:
-    """One pte: clean now, its page without swap backing. T_FLAGS: the error of a hole, reported at the end."""
+    """One pte: clean now, its page without swap backing. T_ERROR: the error of a hole, reported at the end."""
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     vma = s[vma_at(m, mm, page)]
     if vma & VM_MAPPED and (vma & (VM_SHARED | VM_LOCKED) or s[m.cache + page]):
@@ -72,26 +73,35 @@ def madvise_free_pte(m: Machine, s: State, t: int) -> int:
     if vma & VM_MAPPED:
         free_pte(m, s, mm, page)
     else:
-        s[t + T_FLAGS] = ENOMEM
+        s[t + T_ERROR] = ENOMEM
     s[t + T_PAGE] = page + 1
     if page + 1 < s[t + T_END]:
         return RAN
     mmap_unlock(m, s, mm)
-    return finish(m, s, t, s[t + T_FLAGS] or OK)
+    return finish(m, s, t, s[t + T_ERROR] or OK)
 
 
 def free_pte(m: Machine, s: State, mm: int, page: int) -> None:
-    """Under the page-table lock. A swapped page is given up at once, a page in use elsewhere not at all."""
+    """Under the page-table lock. A swapped page is given up at once.
+
+    A page that other processes map is given up too, by this pte: theirs still say that it is dirty, which keeps it.
+    Only if the page itself is dirty, or in the swap cache, it must be this process's alone for that to be taken back.
+    """
     pte = pte_at(m, mm, page)
     pg.forget_inherited(m, s, mm, page)
     if s[pte + PTE_SLOT]:
-        pg.swap_free(m, s, s[pte + PTE_SLOT] - 1)
+        swap.swap_free(m, s, s[pte + PTE_SLOT] - 1)
         s[pte + PTE_SLOT] = s[pte + PTE_BITS] = 0
     elif s[pte + PTE_BITS] & PRESENT:
         folio = folio_at(m, s[pte + PTE_PFN])
-        if s[folio + KIND] == ANON and pg.folio_mapcount(s, folio) == 1 and not s[folio + LOCKED]:
-            pg.try_to_free_swap(m, s, folio)
-            if not s[folio + SWAPCACHE]:
-                s[folio + DIRTY_FOLIO] = 0
-                s[folio + LAZYFREE] = 1
-                s[pte + PTE_BITS] &= ~DIRTY
+        if s[folio + KIND] != ANON:
+            return
+        if s[folio + SWAPCACHE] or s[folio + DIRTY_FOLIO]:
+            if pg.folio_mapcount(s, folio) != 1 or s[folio + LOCKED]:
+                return
+            swap.try_to_free_swap(m, s, folio)
+            if s[folio + SWAPCACHE]:
+                return
+            s[folio + DIRTY_FOLIO] = 0
+        s[folio + LAZYFREE] = 1
+        s[pte + PTE_BITS] &= ~DIRTY

@@ -7,7 +7,7 @@ from cowcatcher.mm.phases import BLOCKED, POPULATE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_unlock
 from cowcatcher.state import *
 
-#: Who wants the pages, in T_SEQ, which nobody else needs meanwhile.
+#: T_MODE: who wants the pages.
 FOR_READING, FOR_WRITING, FOR_MLOCK, FOR_MPROTECT = 0, 1, 2, 3
 
 
@@ -39,13 +39,13 @@ def begin_populate(m: Machine, s: State, t: int, mm: int, mode: int) -> int:
     if mmap_read_trylock(m, s, mm) == BLOCKED:
         return BLOCKED
     begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], POPULATE)
-    s[t + T_SEQ] = mode
+    s[t + T_MODE] = mode
     return populate(m, s, t)
 
 
 def populate(m: Machine, s: State, t: int) -> int:
     """populate_vma_page_range(), one page. mmap_lock held: for write after mprotect, else for read."""
-    mm, page, mode = s[t + T_MM] - 1, s[t + T_PAGE], s[t + T_SEQ]
+    mm, page, mode = s[t + T_MM] - 1, s[t + T_PAGE], s[t + T_MODE]
     vma = s[vma_at(m, mm, page)]
     private_writable = vma & VM_WRITE and not vma & VM_SHARED
     if mode == FOR_MPROTECT:
@@ -61,6 +61,8 @@ def populate(m: Machine, s: State, t: int) -> int:
     bits = s[pte_at(m, mm, page) + PTE_BITS]
     if wanted and (not bits & PRESENT or (write and not bits & WRITE)):
         return faultin_page(m, s, t, FAULT_WRITE if write else 0)
+    if write and not bits & DIRTY:
+        s[folio_at(m, s[pte_at(m, mm, page) + PTE_PFN]) + DIRTY_FOLIO] = 1  # FOLL_TOUCH, as in follow_page_pte()
     s[t + T_PAGE] = page + 1
     if page + 1 < s[t + T_END]:
         return RAN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
+from cowcatcher.mm.fault import soft_dirty_wanted
 from cowcatcher.mm.mlock import FOR_MPROTECT
 from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, POPULATE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_write_trylock, mmap_write_unlock
@@ -44,7 +45,7 @@ def change_pte_range(m: Machine, s: State, t: int) -> int:
         return RAN
     if s[t + T_AUX]:  # locked memory that becomes writable is made the process's own at once, to avoid the fault later
         begin_on_pages(s, t, mm, current_op(m, s, t)[OP_ARGS], page + 1, POPULATE)
-        s[t + T_SEQ] = FOR_MPROTECT
+        s[t + T_MODE] = FOR_MPROTECT
         s[t + T_AUX] = 0
         return RAN
     mmap_write_unlock(m, s, mm)
@@ -54,7 +55,7 @@ def change_pte_range(m: Machine, s: State, t: int) -> int:
 def can_change_private_pte_writable(m: Machine, s: State, pte: int, vma: int) -> int:
     bits = s[pte + PTE_BITS]
     folio = folio_at(m, s[pte + PTE_PFN])
-    if s[folio + KIND] != ANON or (not vma & VM_SOFTDIRTY and not bits & SOFT_DIRTY):
+    if s[folio + KIND] != ANON or soft_dirty_wanted(vma, bits):
         return 0
     return m.k.mprotect_restores_write(s[folio + EXCLUSIVE], 1 if bits & DIRTY else 0)
 

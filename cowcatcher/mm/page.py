@@ -33,12 +33,6 @@ def folio_maybe_dma_pinned(s: State, folio: int) -> int:
     return 1 if folio_ref_count(s, folio) >= GUP_PIN_COUNTING_BIAS else 0
 
 
-def folio_swapcount(m: Machine, s: State, folio: int) -> int:
-    """Swap ptes that name the slot of this page."""
-    slot = s[folio + SWAPCACHE]
-    return s[slot_at(m, slot - 1) + SLOT_COUNT] if slot else 0
-
-
 def alloc_folio(m: Machine, s: State, kind: int) -> int:
     """A zeroed frame with one reference, the caller's; returns its number.
 
@@ -87,37 +81,6 @@ def put_pfn(m: Machine, s: State, pfn: int) -> None:
         folio_put(m, s, folio_at(m, pfn))
 
 
-def delete_from_swap_cache(m: Machine, s: State, folio: int) -> None:
-    """The folio leaves the swap cache; its slot is free unless swap ptes still name it."""
-    slot = slot_at(m, s[folio + SWAPCACHE] - 1)
-    s[folio + SWAPCACHE] = 0
-    s[slot + SLOT_PFN] = NO_PFN
-    if s[slot + SLOT_COUNT] == 0:
-        clear_slot(m, s, slot)
-    folio_put(m, s, folio)
-
-
-def try_to_free_swap(m: Machine, s: State, folio: int) -> int:
-    """folio_free_swap(): succeeds when no swap pte needs the slot. (Writeback is over at once in this model.)"""
-    if s[folio + SWAPCACHE] == 0 or folio_swapcount(m, s, folio):
-        return 0
-    delete_from_swap_cache(m, s, folio)
-    return 1
-
-
-def swap_free(m: Machine, s: State, slot_number: int) -> None:
-    """One swap pte less names the slot."""
-    slot = slot_at(m, slot_number)
-    s[slot + SLOT_COUNT] -= 1
-    if s[slot + SLOT_COUNT] == 0 and s[slot + SLOT_PFN] == NO_PFN:
-        clear_slot(m, s, slot)
-
-
-def clear_slot(m: Machine, s: State, slot: int) -> None:
-    for field in range(slot, slot + m.slot_size):
-        s[field] = 0
-
-
 # --- contents -------------------------------------------------------------------------------------------------------
 
 
@@ -125,22 +88,6 @@ def copy_contents(m: Machine, s: State, source: int, target: int) -> None:
     """copy_user_highpage(): values and, as ghosts, their signatures."""
     for i in range(2 * m.n_cells):
         s[target + DATA + i] = s[source + DATA + i]
-
-
-def save_contents(m: Machine, s: State, folio: int, slot: int) -> None:
-    for i in range(2 * m.n_cells):
-        s[slot + SLOT_DATA + i] = s[folio + DATA + i]
-
-
-def load_contents(m: Machine, s: State, slot: int, folio: int) -> None:
-    for i in range(2 * m.n_cells):
-        s[folio + DATA + i] = s[slot + SLOT_DATA + i]
-
-
-def drop_saved_contents(m: Machine, s: State, slot: int) -> None:
-    """The swap cache has the contents now; the copy on the device is not looked at again."""
-    for i in range(2 * m.n_cells):
-        s[slot + SLOT_DATA + i] = 0
 
 
 def sign(m: Machine, s: State, mm: int) -> int:
@@ -171,7 +118,7 @@ def read_cell(m: Machine, s: State, folio: int, cell: int, reader: int, page: in
         s[BROKEN] |= BROKE_ALIVE
         return 0
     value = s[folio + DATA + 2 * cell]
-    if s[folio + KIND] != ANON:
+    if s[folio + KIND] == FILE:
         return value
     if not may_know(m, s, reader, s[folio + DATA + 2 * cell + 1]):
         s[BROKEN] |= BROKE_ISOLATED

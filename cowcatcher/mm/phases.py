@@ -6,7 +6,7 @@ BLOCKED = 0
 RAN = 1
 
 START = 0
-HANDLE_PTE_FAULT = 1
+UNPIN_PAGE = 1
 WP_PAGE_COPY = 2
 WP_PAGE_COPY_INSTALL = 3
 DO_SWAP_PAGE_MAP = 4
@@ -36,7 +36,7 @@ CLEAR_REFS_PTE_WRPROTECT = 27
 
 #: What a reader of a trace is told about a step, by phase: the kernel function it stands for.
 STEP_NAMES = {
-    HANDLE_PTE_FAULT: "handle_pte_fault",
+    UNPIN_PAGE: "unpin_user_page",
     WP_PAGE_COPY: "wp_page_copy (copy, no lock held)",
     WP_PAGE_COPY_INSTALL: "wp_page_copy (install)",
     DO_SWAP_PAGE_MAP: "do_swap_page (map)",

@@ -8,6 +8,7 @@ users find the same page again when they touch it, if the swap-in decides so.
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
+from cowcatcher.mm import swap
 from cowcatcher.mm.fault import lru_add_drain, page_remove_rmap
 from cowcatcher.mm.phases import ADD_TO_SWAP, BLOCKED, PAGEOUT, RAN, SHRINK_FOLIO, TRY_TO_UNMAP
 from cowcatcher.mm.task import begin_on_pages, clear_scratch, finish, mmap_read_trylock, mmap_read_unlock
@@ -18,7 +19,7 @@ def kernel_reclaim(m: Machine, s: State, t: int) -> int:
     """``kernel may reclaim``: pick the page that mm ``a`` maps at ``page``; nothing happens if it is not to be had."""
     op = current_op(m, s, t)
     s[t + T_PAGE] = op[OP_ARGS + 1]
-    return isolate(m, s, t, op[OP_ARGS])
+    return RAN if isolate(m, s, t, op[OP_ARGS]) else BLOCKED
 
 
 def madvise_pageout(m: Machine, s: State, t: int) -> int:
@@ -41,55 +42,52 @@ def shrink_next(m: Machine, s: State, t: int) -> int:
             mmap_read_unlock(m, s, mm)
             return finish(m, s, t, EINVAL)
         if not vma & VM_MAPPED:
-            s[t + T_FLAGS] = ENOMEM  # reported at the end
+            s[t + T_ERROR] = ENOMEM  # reported at the end
         pte = pte_at(m, mm, page)
         if s[pte + PTE_BITS] & PRESENT:
             folio = folio_at(m, s[pte + PTE_PFN])
             lru_add_drain(m, s, folio)
-            if pg.folio_mapcount(s, folio) == 1 and isolate(m, s, t, mm) == RAN:
+            if pg.folio_mapcount(s, folio) == 1 and isolate(m, s, t, mm):
                 return RAN
         s[t + T_PAGE] = page + 1
     mmap_read_unlock(m, s, mm)
-    return finish(m, s, t, s[t + T_FLAGS] or OK)
+    return finish(m, s, t, s[t + T_ERROR] or OK)
 
 
 def isolate(m: Machine, s: State, t: int, mm: int) -> int:
     """folio_isolate_lru() and the first half of shrink_folio_list(): reference, folio lock, "may it go at all?".
 
-    BLOCKED when the page is not a candidate: not on the LRU, locked, mlocked, not anonymous, pinned, mapped by
+    0 when the page is not a candidate: not on the LRU, locked, mlocked, not anonymous, pinned, mapped by
     a crowd whose page tables are not modelled.
     """
     pte = pte_at(m, mm, s[t + T_PAGE])
     if not s[pte + PTE_BITS] & PRESENT or s[vma_at(m, mm, s[t + T_PAGE])] & VM_LOCKED:
-        return BLOCKED
+        return 0
     pfn = s[pte + PTE_PFN]
     folio = folio_at(m, pfn)
     if s[folio + KIND] != ANON or s[folio + LOCKED] or s[folio + LRU_BATCH] or s[folio + CROWD] or m.n_slots == 0:
-        return BLOCKED
+        return 0
     swapcache = 1 if s[folio + SWAPCACHE] else 0
     if not s[folio + LAZYFREE] and m.k.reclaim_keeps(pg.folio_maybe_dma_pinned(s, folio), swapcache):
-        return BLOCKED
+        return 0
     pg.folio_get(s, folio)
     s[folio + LOCKED] = task_index(m, t) + 1
     s[t + T_OLD] = pfn
     s[t + T_AUX] = 0
     s[t + T_PHASE] = TRY_TO_UNMAP if swapcache or s[folio + LAZYFREE] else ADD_TO_SWAP
-    return RAN
+    return 1
 
 
 def add_to_swap(m: Machine, s: State, t: int) -> int:
     """A slot and the swap cache's reference. The pin test is over; a pin may still come."""
     folio = folio_at(m, s[t + T_OLD])
-    for number in range(m.n_slots):
-        slot = slot_at(m, number)
-        if s[slot + SLOT_COUNT] == 0 and s[slot + SLOT_PFN] == NO_PFN:
-            s[slot + SLOT_PFN] = s[t + T_OLD]
-            s[folio + SWAPCACHE] = number + 1
-            s[folio + REFS] += 1
-            s[folio + DIRTY_FOLIO] = 1
-            s[t + T_PHASE] = TRY_TO_UNMAP
-            return RAN
-    return keep_folio(m, s, t)
+    number = swap.get_swap_slot(m, s)
+    s[slot_at(m, number) + SLOT_PFN] = s[t + T_OLD]
+    s[folio + SWAPCACHE] = number + 1
+    s[folio + REFS] += 1
+    s[folio + DIRTY_FOLIO] = 1
+    s[t + T_PHASE] = TRY_TO_UNMAP
+    return RAN
 
 
 def try_to_unmap_one(m: Machine, s: State, t: int) -> int:
@@ -156,8 +154,8 @@ def pageout(m: Machine, s: State, t: int) -> int:
     if s[folio + SWAPCACHE] and s[folio + MAPCOUNT] == 0 and pg.folio_ref_count(s, folio) == 2:
         slot = slot_at(m, s[folio + SWAPCACHE] - 1)
         if s[slot + SLOT_COUNT]:
-            pg.save_contents(m, s, folio, slot)
-        pg.delete_from_swap_cache(m, s, folio)
+            swap.save_contents(m, s, folio, slot)
+        swap.delete_from_swap_cache(m, s, folio)
     return keep_folio(m, s, t)
 
 

@@ -7,6 +7,7 @@ only later the reference. In between a sole remaining user looks like one of two
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
+from cowcatcher.mm import swap
 from cowcatcher.mm.phases import BLOCKED, EXEC_MMAP, RAN, START, VFORK_WAIT, ZAP_PTE
 from cowcatcher.mm.task import (
     begin_exit,
@@ -25,7 +26,7 @@ def zap_pte(m: Machine, s: State, mm: int, page: int) -> int:
     pte = pte_at(m, mm, page)
     pfn = NO_PFN
     if s[pte + PTE_SLOT]:
-        pg.swap_free(m, s, s[pte + PTE_SLOT] - 1)
+        swap.swap_free(m, s, s[pte + PTE_SLOT] - 1)
     elif s[pte + PTE_BITS] & PRESENT and s[pte + PTE_PFN] != ZERO_PFN:
         pfn = s[pte + PTE_PFN]
         s[folio_at(m, pfn) + MAPCOUNT] -= 1
@@ -43,6 +44,14 @@ def unbind_pins(m: Machine, s: State, mm: int, page: int) -> None:
             for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
                 if s[entry + PIN_BOUND] == page + 1:
                     s[entry + PIN_BOUND] = 0
+
+
+def free_gathered(m: Machine, s: State, t: int) -> None:
+    """free_pages_and_swap_cache(): the reference of the entry zapped last."""
+    if s[t + T_OLD]:
+        swap.free_swap_cache(m, s, folio_at(m, s[t + T_OLD]))
+        pg.put_pfn(m, s, s[t + T_OLD])
+        s[t + T_OLD] = 0
 
 
 def munmap(m: Machine, s: State, t: int) -> int:
@@ -68,18 +77,17 @@ def madvise_dontneed(m: Machine, s: State, t: int) -> int:
 def zap_pte_range(m: Machine, s: State, t: int) -> int:
     """Drop the reference gathered in the last step, zap the next entry. T_AUX: the mapping itself goes too (munmap).
 
-    MADV_DONTNEED goes over holes and reports them at the end (T_FLAGS), and stops at locked memory.
+    MADV_DONTNEED goes over holes and reports them at the end (T_ERROR), and stops at locked memory.
     """
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
-    pg.put_pfn(m, s, s[t + T_OLD])
-    s[t + T_OLD] = 0
+    free_gathered(m, s, t)
     if page < s[t + T_END]:
         vma = vma_at(m, mm, page)
         if not s[t + T_AUX] and s[vma] & VM_LOCKED:
             mmap_unlock(m, s, mm)
             return finish(m, s, t, EINVAL)
         if not s[t + T_AUX] and not s[vma] & VM_MAPPED:
-            s[t + T_FLAGS] = ENOMEM
+            s[t + T_ERROR] = ENOMEM
         s[t + T_OLD] = zap_pte(m, s, mm, page)
         if s[t + T_AUX]:
             s[vma] = 0
@@ -87,7 +95,7 @@ def zap_pte_range(m: Machine, s: State, t: int) -> int:
         if s[t + T_OLD] or page + 1 < s[t + T_END]:
             return RAN
     mmap_unlock(m, s, mm)
-    return finish(m, s, t, s[t + T_FLAGS] or OK)
+    return finish(m, s, t, s[t + T_ERROR] or OK)
 
 
 # --- the end of a process, or of its memory -------------------------------------------------------------------------
@@ -159,8 +167,7 @@ def tear_down(m: Machine, s: State, t: int, mm: int) -> int:
     """One step of it; RAN when nothing is left to do, BLOCKED when there is."""
     if mm_users(m, s, mm) > 1:
         return RAN
-    pg.put_pfn(m, s, s[t + T_OLD])
-    s[t + T_OLD] = 0
+    free_gathered(m, s, t)
     for page in range(m.n_pages):
         vma = vma_at(m, mm, page)
         if s[vma] & VM_MAPPED:

@@ -125,7 +125,7 @@ def run_lowered(
         left = tests[len(seen) :]
         with closing(_converse(left, command, timeout, trace)) as conversation:
             for lowered, answers in zip(left, conversation, strict=False):
-                seen.append(_read(lowered, answers, timeout))
+                seen.append(read_answers(lowered, answers, timeout))
     return seen
 
 
@@ -245,7 +245,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _read(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
+def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
     """One test's answers, understood."""
     import os
 

@@ -15,7 +15,7 @@ from cowcatcher.mm import phases as ph
 from cowcatcher.state import Machine
 
 _RECLAIM = (ph.ADD_TO_SWAP, ph.TRY_TO_UNMAP, ph.PAGEOUT)
-_FAULT = (ph.HANDLE_PTE_FAULT, ph.WP_PAGE_COPY, ph.WP_PAGE_COPY_INSTALL, ph.DO_SWAP_PAGE_MAP)
+_FAULT = (ph.WP_PAGE_COPY, ph.WP_PAGE_COPY_INSTALL, ph.DO_SWAP_PAGE_MAP)
 #: Phases in which mmap_lock of T_MM is held for read; for ZAP_PTE and the reclaim phases it depends: see _locks().
 _READERS = (*_FAULT, ph.FOLLOW_PAGE_PTE, ph.POPULATE, ph.MADVISE_FREE_PTE, ph.ODP_ACCESS, ph.SHRINK_FOLIO)
 _WRITERS = (
@@ -64,8 +64,23 @@ class Books:
         """(held, mode, frame, bound) of every page of every handle."""
         s, m = self.s, self.m
         for handle in range(m.pins, m.pins + m.n_pins * m.pin_size, m.pin_size):
-            for entry in range(handle + st.PIN_PAGES, handle + m.pin_size, st.PIN_PAGE_SIZE):
-                yield s[handle + st.PIN_HELD], s[handle + st.PIN_MODE], s[entry + st.PIN_PFN], s[entry + st.PIN_BOUND]
+            entries = range(handle + st.PIN_PAGES, handle + m.pin_size, st.PIN_PAGE_SIZE)
+            for index, entry in enumerate(entries):
+                held = st.HELD if self._still_to_unpin(handle, index) else s[handle + st.PIN_HELD]
+                yield held, s[handle + st.PIN_MODE], s[entry + st.PIN_PFN], s[entry + st.PIN_BOUND]
+
+    def _peeks(self, t: int) -> bool:
+        """ptrace holds mmap_lock across its access, process_vm_readv does not."""
+        return self.s[t + st.T_PHASE] == ph.GUP_ACCESS and bool(self.s[t + st.T_FLAGS] & st.FOLL_FORCE)
+
+    def _still_to_unpin(self, handle: int, index: int) -> bool:
+        """A handle that is being released gives its pages back one by one."""
+        for task, t in enumerate(self.tasks):
+            if self.s[t + st.T_PHASE] == ph.UNPIN_PAGE and index >= self.s[t + st.T_PAGE]:
+                pin = self.m.programs[task][self.s[t + st.T_PC]][st.OP_ARGS]
+                if handle == st.pin_at(self.m, pin):
+                    return True
+        return False
 
     def _statement(self, task: int) -> str:
         """What the task is at."""
@@ -196,7 +211,7 @@ class Books:
             for_mprotect = phase in (*_FAULT, ph.POPULATE) and self._statement(index) == "mprotect"
             if phase in _WRITERS or for_mprotect or (phase == ph.ZAP_PTE and s[t + st.T_AUX]):
                 writers[mm] += 1
-            elif phase in _READERS or (phase in _RECLAIM and own) or phase == ph.ZAP_PTE:
+            elif phase in _READERS or (phase in _RECLAIM and own) or phase == ph.ZAP_PTE or self._peeks(t):
                 readers[mm] += 1
             if phase in _RECLAIM:
                 folios[s[t + st.T_OLD]] = index + 1

@@ -79,7 +79,7 @@ STEP_OF: dict[str, Step] = {
 WHAT = tuple(sorted(STEP_OF))
 
 NEXT_STEP: dict[int, Step] = {
-    ph.HANDLE_PTE_FAULT: fault.handle_pte_fault,
+    ph.UNPIN_PAGE: gup.unpin_page,
     ph.WP_PAGE_COPY: fault.wp_page_copy,
     ph.WP_PAGE_COPY_INSTALL: fault.wp_page_copy_install,
     ph.DO_SWAP_PAGE_MAP: fault.do_swap_page_map,
@@ -260,7 +260,8 @@ def _what(n: _Names, actor: Actor, position: int) -> tuple[str, Operands]:
         case "madvise":
             return _advice(n.span(place(args[0])), word(args[1]))
         case "unpin":
-            return op, (n.pins[place(args[0]).name].number,)
+            held = n.pins[place(args[0]).name]
+            return op, (held.number, held.end - held.first)
         case "process_vm_readv" | "peek":
             who = n.processes.index(word(args[0]))
             return _remote(op), (who, *n.page_and_cell(place(args[1])), 0, 0)
@@ -358,7 +359,7 @@ def _lay_out(n: _Names, k: Decisions, programs: tuple[tuple[tuple[int, ...], ...
     swapping = bool(n.test.kernel_may) or any(
         s.op == "madvise" and word(s.args[1]) == "PAGEOUT" for a in n.test.actors for s in a.body
     )
-    slots = procs * pages + 1 if swapping else 0
+    slots = procs * pages + pins * pin_pages + 1 if swapping else 0
     frames = 2 + 3 * procs * pages + pins * pin_pages + 3 * tasks + slots
     folio, slot, pin = st.DATA + 2 * cells, st.SLOT_DATA + 2 * cells, st.PIN_PAGES + 2 * pin_pages
     at: dict[str, int] = {}

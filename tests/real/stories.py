@@ -19,8 +19,8 @@ from tests.random_tests import _Author
 
 #: (statement, weight): forks and pins more often than their share, so that they meet.
 _ACTIONS = (
-    ("store", 7), ("load", 6), ("fork", 16), ("madvise", 6), ("pin", 4), ("remote", 4), ("mprotect", 3), ("munmap", 1.5),
-    ("mlock", 1.5), ("mremap", 1), ("unpin", 1), ("exit", 1.5), ("wait", 3), ("exec", 0.3),
+    ("store", 7), ("load", 6), ("fork", 16), ("madvise", 6), ("pin", 4), ("remote", 4), ("mprotect", 3),
+    ("munmap", 1.5), ("mlock", 1.5), ("mremap", 1), ("unpin", 1), ("exit", 1.5), ("wait", 3), ("exec", 0.3),
 )  # fmt: skip
 _ADVICE = (
     "DONTFORK", "DOFORK", "WIPEONFORK", "KEEPONFORK", "DONTNEED", "DONTNEED", "FREE", "POPULATE_READ", "POPULATE_WRITE",
@@ -222,10 +222,18 @@ class _Teller(_Author):
                     self.told.append(Step(process, Statement("load", (place,), self.register(process))))
 
     def some_memory(self) -> list[Mapping]:
-        """As always, but without what cannot be arranged on a real machine, and at times of more pages."""
+        """As always, but without what cannot be arranged on a real machine, and at times of more pages.
+
+        Files have contents, and so has shared memory of several pages: which neighbours of a page are mapped along with
+        it depends on what the page cache has by then, and in the model on what it had at the beginning.
+        """
         memory = [replace(mapping, flags=()) for mapping in super().some_memory()]
         if self.rng.random() < 0.3:
             memory[0] = replace(memory[0], pages=self.rng.randint(2, 3))
+        for i, mapping in enumerate(memory):
+            untouched = ("anon", "anon_zero", "shared_anon") if mapping.pages == 1 else ("anon", "anon_zero")
+            if not mapping.cells and mapping.kind not in untouched:
+                memory[i] = replace(mapping, cells=(("", self.rng.randint(1, 3)),))
         return memory
 
     def next_statement(self, actor: str, cast: _Cast) -> Statement | None:
@@ -241,8 +249,7 @@ class _Teller(_Author):
             case "fork":
                 return self.forking(actor, cast)
             case "madvise":
-                advice = rng.choice(_ADVICE + (_SWAP_ADVICE if self.swap else ()))
-                return self.perhaps_kept(actor, Statement("madvise", (self.page(), Name(advice))))
+                return self.advising(actor)
             case "pin":
                 return self.pinning_now()
             case "unpin":
@@ -263,14 +270,27 @@ class _Teller(_Author):
                 return self.in_one_piece(self.statement(actor, chosen))
         return None
 
+    def advising(self, actor: str) -> Statement:
+        """PAGEOUT for private anonymous memory only: reclaim of the page cache and of shared memory is not modelled."""
+        place = self.page()
+        mapping = next(m for m in self.memory if m.name == place.name)
+        swaps = self.swap and mapping.kind in ("anon", "anon_zero")
+        advice = self.rng.choice(_ADVICE + (_SWAP_ADVICE if swaps else ()))
+        return self.perhaps_kept(actor, Statement("madvise", (place, Name(advice))))
+
     def in_one_piece(self, statement: Statement) -> Statement | None:
-        """Moving several VMAs at once, and holes between them, came with v6.17; VMAs do not split in the model."""
+        """VMAs do not split in the model, hence no mremap() where that shows.
+
+        Moving several VMAs and the holes between them came with v6.17; fault-around ends where a page was moved away.
+        """
         if statement.op != "mremap":
             return statement
-        name = argument(statement)
-        pages = next(m.pages for m in self.memory if m.name == name)
+        place = statement.args[0]
+        assert isinstance(place, Place)
+        mapping = next(m for m in self.memory if m.name == place.name)
         advised = {argument(s) for _, s in self.told if s.op in ("munmap", "mprotect", "mlock", "madvise")}
-        return None if pages > 1 and name in advised else statement
+        splits = place.index is not None and mapping.kind not in ("anon", "anon_zero")
+        return None if mapping.pages > 1 and (splits or place.name in advised) else statement
 
     def forking(self, actor: str, cast: _Cast) -> Statement | None:
         unborn = [p for p in self.processes if p not in {*cast.born, *cast.ended}]

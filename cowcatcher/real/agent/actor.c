@@ -258,10 +258,13 @@ static void serve(int actor)
 			_exit(1);
 		reply = execute(actor, &rq);
 		if (reply.kind == SIGNAL && rq.fatal) {
-			/* Say why, then die of the same signal; sent, not caused: the kernel logs caused ones. */
+			/*
+			 * Say why, then die of the same signal; sent, not caused: the kernel logs caused ones. To this
+			 * thread, as a caused one would be: another one may be deaf to it, in vfork().
+			 */
 			send(channel, &reply, sizeof(reply), MSG_NOSIGNAL);
 			signal((int)reply.value, SIG_DFL);
-			kill(getpid(), (int)reply.value);
+			syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), (int)reply.value);
 		}
 	}
 }

@@ -699,6 +699,14 @@ int main(int argc, char **argv)
 	sigset_t chld;
 
 	coordinator = getpid();
+	if (argc >= 2 && !strcmp(argv[1], "--init"))
+		run_as_init();
+	if (argc >= 3 && !strcmp(argv[1], "--tied")) { /* another program, which shall not outlive its caller */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execv(argv[2], argv + 2);
+		perror(argv[2]);
+		return 127;
+	}
 	if (argc == 3 && !strcmp(argv[1], "--actor")) { /* see do_exec() */
 		coordinator = getppid();
 		start_process(atoi(argv[2]));

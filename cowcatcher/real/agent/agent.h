@@ -127,6 +127,9 @@ static inline uint64_t address(int mm, int slot, int page)
 /* actor.c */
 _Noreturn void start_process(int actor);
 
+/* init.c */
+_Noreturn void run_as_init(void);
+
 /* device.c; ring_open() returns an errno */
 int ring_open(int pin);
 int ring_fd(int pin);

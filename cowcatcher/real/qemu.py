@@ -1,0 +1,235 @@
+"""One virtual machine under QEMU: its command line, its life, its last words; and how many of them this computer bears."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import subprocess
+    import threading
+
+EMULATOR: Final = "qemu-system-x86_64"
+#: MiB: under 80 some kernels do not even complain; huge pages and the swap device need room too.
+MEMORY: Final = 384
+#: MiB that QEMU itself takes.
+OVERHEAD: Final = 128
+#: Seconds to the first word of the agent; emulated, on a busy computer.
+BOOT: Final = 90.0
+#: Seconds between two looks at whether to stop.
+TICK: Final = 0.25
+#: Seconds for powering off, after the last word.
+POWER_OFF: Final = 10.0
+#: Lines of the console that are quoted when a machine is lost.
+TAIL: Final = 8
+#: Some QEMUs' emulated cmpxchg16b corrupts the flags register, and with it the kernel, sooner or later: do without.
+EMULATED_CPU: Final = "qemu64,-cx16"
+#: oops: a kernel that has gone wrong is a lost machine and not one that answers on; panic: the end of it, at once.
+COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 -- --init"
+
+
+class VmError(Exception):
+    """No virtual machine can be run here at all; the text says why and what to do next."""
+
+
+class Lost(Exception):
+    """This machine ended before its work was done; the text says what it was seen to do last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How machines are made.
+
+    ``icount``: time is counted in instructions, 2**icount nanoseconds each, so that a run can be repeated byte for byte;
+    another number gives another interleaving of interrupts.
+    """
+
+    accelerator: str = "tcg"
+    cpus: int = 1
+    memory: int = MEMORY
+    icount: int | None = None
+
+
+def emulator() -> str:
+    """Full path of QEMU."""
+    import shutil
+
+    path = shutil.which(EMULATOR)
+    if path is None:
+        raise VmError(
+            f"{EMULATOR} was not found: other kernels run in virtual machines; install it, such as `apt install "
+            "--no-install-recommends qemu-system-x86`, `dnf install qemu-system-x86-core` or `pacman -S qemu-system-x86`"
+        )
+    return path
+
+
+def command(vmlinux: Path, initramfs: Path, console: Path, settings: Settings) -> list[str]:
+    """The whole command line. ttyS0 is the console and goes to a file, ttyS1 is QEMU's own standard output."""
+    kvm = settings.accelerator == "kvm" and settings.icount is None
+    words = [
+        emulator(), "-accel", "kvm" if kvm else "tcg", "-cpu", EMULATED_CPU,
+        "-m", str(settings.memory), "-smp", str(settings.cpus),
+        "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
+        "-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console",
+        "-chardev", "stdio,id=answers,signal=off", "-serial", "chardev:answers",
+        "-kernel", str(vmlinux), "-initrd", str(initramfs), "-append", COMMAND_LINE,
+    ]  # fmt: skip
+    if settings.icount is not None:
+        words += ["-icount", f"shift={settings.icount},sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
+    return words
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")
+
+
+class Machine:
+    """A machine that executes one text of tests. ``facts`` is what it says of itself, ``boot`` the seconds until then."""
+
+    def __init__(
+        self, vmlinux: Path, agent: Path, modules: Sequence[Path], tests: str, settings: Settings, log: Path
+    ) -> None:
+        self.vmlinux, self.agent, self.modules, self.tests = vmlinux, agent, modules, tests
+        self.settings, self.log = settings, log
+        self.facts: dict[str, str] = {}
+        self.problems: list[str] = []
+        self.boot = 0.0
+
+    @property
+    def release(self) -> str:
+        return self.facts.get("release", "")
+
+    def lines(self, silence: float, stop: threading.Event) -> Generator[list[str], None, None]:
+        """The agent's answers as words, to the end. Raises :class:`Lost` if that does not come.
+
+        ``silence``: seconds without a word after which the machine is given up.
+        """
+        import subprocess
+        import tempfile
+        import time
+
+        from cowcatcher.real.build import cache_dir
+        from cowcatcher.real.initramfs import initramfs
+
+        if not is_static(self.agent):
+            raise VmError(
+                "the agent could not be linked statically, and a virtual machine has no libraries: install the static C "
+                "library (`apt install libc6-dev`, `dnf install glibc-static`) and remove the agent from "
+                f"{cache_dir()}"
+            )
+        with tempfile.TemporaryDirectory(prefix="cowcatcher-") as place, tempfile.TemporaryFile("w+") as complaints:
+            archive = Path(place) / "initramfs"
+            archive.write_bytes(initramfs(self.agent, self.tests, self.modules))
+            words = command(self.vmlinux, archive, self.log, self.settings)
+            began = time.monotonic()
+            # The agent's --tied: the machine ends with this process, whatever that ends of.
+            qemu = subprocess.Popen(
+                [str(self.agent), "--tied", *words],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True, bufsize=0,
+            )  # fmt: skip
+            try:
+                limit, ended = BOOT, False
+                for line in _lines_of(qemu, lambda: limit, stop):
+                    match line:
+                        case ["init", "ready"]:
+                            limit, self.boot = silence, time.monotonic() - began
+                        case ["init", "end", status]:
+                            limit, ended = POWER_OFF, True
+                            if status != "0":
+                                raise Lost(f"the agent ended with status {status}{self._last_words()}")
+                        case ["init", "problem", what, name, number]:
+                            self.problems.append(f"{what} {name}: errno {number}")
+                        case ["init", fact, value]:
+                            self.facts[fact] = value
+                        case _:
+                            yield line
+                if not ended:
+                    complaints.seek(0)
+                    said = complaints.read().strip()
+                    raise Lost((f"QEMU says: {said}" if said else "QEMU ended") + self._last_words())
+            except TimeoutError:
+                if not ended:
+                    raise Lost(f"not a word for {limit:g} s{self._last_words()}") from None
+            finally:
+                qemu.kill()
+                qemu.wait()
+                assert qemu.stdout is not None
+                qemu.stdout.close()
+
+    def _last_words(self) -> str:
+        """The end of the console, in one line; the whole of it is in the log."""
+        try:
+            text = self.log.read_bytes().decode("utf-8", "replace")
+        except OSError:
+            text = ""
+        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+        return f"; console: {' | '.join(lines[-TAIL:]) or 'silent'} (all of it: {self.log})"
+
+
+def _lines_of(
+    process: subprocess.Popen[bytes], limit: object, stop: threading.Event
+) -> Generator[list[str], None, None]:
+    """What the process writes, as words, until it ends. TimeoutError if it is silent for ``limit()`` seconds."""
+    import os
+    import selectors
+    import time
+
+    assert process.stdout is not None
+    assert callable(limit)
+    rest = b""
+    heard = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            if not selector.select(TICK):
+                if time.monotonic() - heard > limit():
+                    raise TimeoutError
+                continue
+            chunk = os.read(process.stdout.fileno(), 1 << 16)
+            if not chunk:
+                return
+            heard = time.monotonic()
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if words := line.decode("ascii", "replace").split():
+                    yield words
+
+
+def is_static(program: Path) -> bool:
+    """Does this x86-64 executable do without an interpreter, such as ld.so?"""
+    import struct
+
+    data = program.read_bytes()
+    if data[:5] != b"\x7fELF\x02":
+        return False
+    start, size, count = (
+        struct.unpack_from("<Q", data, 32)[0], *struct.unpack_from("<HH", data, 54),
+    )  # fmt: skip
+    interpreter = 3
+    return all(struct.unpack_from("<I", data, start + i * size)[0] != interpreter for i in range(count))
+
+
+def log_of(name: str) -> Path:
+    """The console of the last machine that ran this kernel."""
+    from cowcatcher.real.build import cache_dir
+
+    directory = cache_dir() / "logs"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / f"{name}.log"
+
+
+def at_once(settings: Settings) -> int:
+    """How many machines this computer bears side by side: a core for each, and half of the free memory for all."""
+    import os
+
+    cores = len(os.sched_getaffinity(0)) // settings.cpus
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(1, min(cores, free // 2 // (settings.memory + OVERHEAD)))
+
+
+def accelerator() -> str:
+    return "tcg"

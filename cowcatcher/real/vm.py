@@ -1,0 +1,249 @@
+"""Tests run on other kernels, each in a virtual machine of its own.
+
+QEMU boots the kernel's uncompressed image with an initramfs that holds the agent and all tests of the run; the agent is
+the machine's first process (agent/init.c). Its answers leave over the second serial line, which QEMU connects to its own
+standard output; the first is the console and goes to a log, which is read by nobody but people.
+
+A machine that is lost, because its kernel crashed or hung, costs the test at hand: that one could not be told, the
+console's last lines say more, and another machine does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cowcatcher.litmus.ast import Test
+from cowcatcher.real.host import Observation
+from cowcatcher.real.qemu import Lost, Machine, Settings
+
+if TYPE_CHECKING:
+    import threading
+
+    from cowcatcher.real.lower import Lowered
+
+#: On one kernel. What costs that many machines is no question about single tests any more.
+MOST_LOST: Final = 5
+#: For a swap device, where the kernel has them as modules; in this order.
+WANTED_MODULES: Final = ("lzo-rle", "lz4", "zram")
+
+
+class Image(Protocol):
+    """What a kernel is to this module; see ``real.images``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def release(self) -> str: ...
+    @property
+    def vmlinux(self) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that came of one kernel: the observations as ``run_host`` would give them, and figures."""
+
+    observations: list[Observation]
+    release: str
+    boot: float
+    seconds: float
+    log: Path
+    lost: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def run_vm(
+    tests: Sequence[Test],
+    image: Image,
+    *,
+    timeout: float = 10.0,
+    repeat: int = 1,
+    trace: bool = False,
+    agent: Path | None = None,
+    settings: Settings | None = None,
+) -> list[Observation]:
+    """As :func:`cowcatcher.real.host.run_host`, on the kernel of ``image``."""
+    return run_image(
+        tests, image, timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings
+    ).observations
+
+
+def run_vms(
+    tests: Sequence[Test],
+    images: Sequence[Image],
+    *,
+    timeout: float = 10.0,
+    repeat: int = 1,
+    trace: bool = False,
+    settings: Settings | None = None,
+    finished: Callable[[Image, Report], None] = lambda image, report: None,
+) -> dict[str, Report]:
+    """Several kernels side by side, as many as this machine has cores and memory for.
+
+    ``finished`` is called as each is done, from the thread of the caller. If that is interrupted, so are all machines.
+    """
+    import threading
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    from cowcatcher.real.build import agent_path
+
+    if not images:
+        return {}
+    settings = settings or Settings(accelerator(images[0]))
+    agent, stop = agent_path(), threading.Event()
+    reports: dict[str, Report] = {}
+    with ThreadPoolExecutor(min(len(images), at_once(settings))) as pool:
+        runs = {
+            pool.submit(
+                run_image, tests, image,
+                timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings, stop=stop,
+            ): image
+            for image in images
+        }  # fmt: skip
+        try:
+            for done in as_completed(runs):
+                reports[runs[done].name] = done.result()
+                finished(runs[done], done.result())
+        finally:
+            stop.set()
+            for run in runs:
+                run.cancel()
+    return {image.name: reports[image.name] for image in images}
+
+
+def run_image(
+    tests: Sequence[Test],
+    image: Image,
+    *,
+    timeout: float = 10.0,
+    repeat: int = 1,
+    trace: bool = False,
+    agent: Path | None = None,
+    settings: Settings | None = None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Every test ``repeat`` times on this kernel, and what there is to tell about its machines."""
+    from cowcatcher.litmus.order import NoOrder
+    from cowcatcher.real.lower import Facilities, NotApplicable, lower
+
+    lowered: list[Lowered] = []
+    refused: dict[int, str] = {}
+    for number, test in enumerate(tests):
+        try:
+            # What the kernel has is known once it runs: until then everything is taken to be there.
+            lowered.extend([lower(test, Facilities(swap=True, soft_dirty=True))] * repeat)
+        except (NotApplicable, NoOrder) as e:
+            refused[number] = str(e)
+    ran = _Kernel(image, agent, settings, stop)
+    answers = iter(ran.run(lowered, timeout, trace))
+    facilities = Facilities(swap=ran.facts.get("swap") == "1", soft_dirty=ran.facts.get("soft_dirty") == "1")
+    observations: list[Observation] = []
+    for number, test in enumerate(tests):
+        why = refused.get(number) or (_lacks(test, facilities) if ran.facts else None)
+        for again in range(repeat):
+            seen = None if number in refused else next(answers)
+            if seen is None or why is not None:
+                seen = Observation(test.name, "not applicable", why or "", kernel=ran.release)
+            observations.append(replace(seen, run=again))
+    return ran.report(observations)
+
+
+def _lacks(test: Test, facilities: Facilities) -> str | None:
+    """Why the test is not applicable to a machine with these facilities."""
+    from cowcatcher.real.lower import NotApplicable, lower
+
+    try:
+        lower(test, facilities)
+    except NotApplicable as e:
+        return str(e)
+    return None
+
+
+class _Kernel:
+    """One kernel's machines, one after another as they get lost."""
+
+    def __init__(
+        self, image: Image, agent: Path | None, settings: Settings | None, stop: threading.Event | None
+    ) -> None:
+        import threading
+        import time
+
+        from cowcatcher.real.build import agent_path
+        from cowcatcher.real.qemu import accelerator, log_of
+
+        self.image = image
+        self.agent = agent or agent_path()
+        self.settings = settings or Settings(accelerator())
+        self.stop = stop or threading.Event()
+        self.log = log_of(image.name)
+        self.facts: dict[str, str] = {}
+        self.problems: list[str] = []
+        self.boot = 0.0
+        self.lost = 0
+        self.began = time.monotonic()
+
+    @property
+    def release(self) -> str:
+        return self.facts.get("release", self.image.release)
+
+    def report(self, observations: list[Observation]) -> Report:
+        import time
+
+        seconds = time.monotonic() - self.began
+        return Report(observations, self.release, self.boot, seconds, self.log, self.lost, tuple(self.problems))
+
+    def run(self, tests: Sequence[Lowered], timeout: float, trace: bool) -> list[Observation]:
+        from cowcatcher.real.images import module_files
+
+        seen: list[Observation] = []
+        modules = module_files(self.image, WANTED_MODULES) if tests else []
+        self.log.unlink(missing_ok=True)
+        while len(seen) < len(tests) and self.lost < MOST_LOST:
+            left = tests[len(seen) :]
+            texts = [lowered.text(number, timeout, trace) for number, lowered in enumerate(left)]
+            machine = Machine(self.image.vmlinux, self.agent, modules, "".join(texts), self.settings, self.log)
+            lost = self._converse(machine, left, timeout, seen)
+            if machine.facts:
+                self.facts, self.problems = machine.facts, machine.problems
+                self.boot = self.boot or machine.boot
+            if lost:
+                self.lost += 1
+                if not machine.facts:  # it did not come up; no test is to blame, and none can be run
+                    why = f"the virtual machine did not start: {lost}"
+                    break
+                why = f"{self.lost} virtual machines were lost; the last one: {lost}"
+        seen += [
+            Observation(lowered.test.name, "could not tell", why, kernel=self.release) for lowered in tests[len(seen) :]
+        ]
+        return seen
+
+    def _converse(
+        self, machine: Machine, tests: Sequence[Lowered], timeout: float, seen: list[Observation]
+    ) -> str:
+        """One machine's life; the observations it makes are added to ``seen``. Why it got lost, or ""."""
+        from cowcatcher.real.host import GRACE, read_answers
+
+        waiting = iter(tests)
+        answers: list[list[str]] = []
+        try:
+            with closing(machine.lines(timeout + GRACE, self.stop)) as lines:
+                for words in lines:
+                    if words[0] == "test":
+                        answers = []
+                    answers.append(words)
+                    if words[0] == "done":
+                        seen.append(replace(read_answers(next(waiting), answers, timeout), kernel=machine.release))
+                        answers = []
+        except Lost as e:
+            if machine.facts and (at := next(waiting, None)) is not None:
+                crashed = read_answers(at, answers, timeout)
+                reason = crashed.reason.replace("the agent did not survive", "the virtual machine was lost in", 1)
+                seen.append(
+                    replace(crashed, status="crash", reason=f"{reason}: {e}", kernel=machine.release)
+                )  # fmt: skip
+                return str(e)
+            return str(e) if not machine.facts else ""
+        return ""
