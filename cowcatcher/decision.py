@@ -129,6 +129,10 @@ class Decisions(Protocol):
         """Does clear_refs leave this pte's write permission and soft-dirty bit alone?"""
         ...
 
+    def clear_refs_excludes_faults(self) -> int:
+        """Does clear_refs hold mmap_lock for writing while it walks the page table?"""
+        ...
+
     def madvise_knows_populate(self) -> int:
         """Are MADV_POPULATE_READ and MADV_POPULATE_WRITE known?"""
         ...

@@ -384,8 +384,8 @@ def _map_page(m: Machine, s: State, mapping: Mapping, page: int, pfn: int) -> in
     if mapping.kind == "anon_zero":
         s[pte + st.PTE_PFN], s[pte + st.PTE_BITS] = st.ZERO_PFN, st.PRESENT
         return pfn
-    if not mapping.cells and mapping.kind in ("anon", "shared_anon"):
-        if shared:  # an untouched shared page is a page of zeroes in the page cache
+    if not mapping.cells:
+        if mapping.kind != "anon":  # an untouched page of a file is a page of zeroes in the page cache
             s[folio + st.KIND], s[folio + st.REFS] = st.FILE, 1
             s[m.cache + page] = pfn
             return pfn + 1

@@ -410,6 +410,21 @@ def clear_refs_skips_pinned(has_pinned: int, pinned: int, writable: int) -> int:
     return 1 if writable and has_pinned and pinned else 0
 
 
+@decision("clear_refs_excludes_faults", source="fs/proc/task_mmu.c:clear_refs_write")
+def clear_refs_beside_faults() -> int:
+    """mmap_lock for reading: other threads' faults are served between one pte and the next."""
+    return 0
+
+
+@decision("clear_refs_excludes_faults", "29a951dfb3c3", source="fs/proc/task_mmu.c:clear_refs_write")
+def clear_refs_alone() -> int:
+    """mmap_lock for writing.
+
+    Without it a fault that is copying a page meets a pte that has just been write-protected, and stores are lost.
+    """
+    return 1
+
+
 @decision("madvise_knows_populate", source="mm/madvise.c:madvise_behavior_valid")
 def populate_unknown() -> int:
     """EINVAL."""
@@ -443,6 +458,12 @@ def rdma_reads_what_it_reads(readonly: int) -> int:
 def io_uring_pins_slowly() -> int:
     """Always for writing, send-only buffers included."""
     return _PINNED | FOLL_WRITE
+
+
+@decision("foll_io_uring", source="io_uring/memmap.c:io_pin_pages")
+def io_uring_pins_fast() -> int:
+    """The same by the lockless path first (read in 6.12; the commit was not found)."""
+    return _PINNED | FOLL_WRITE | FOLL_FAST
 
 
 @decision("foll_vfio", source="drivers/vfio/vfio_iommu_type1.c:vaddr_get_pfns")

@@ -6,7 +6,14 @@ from cowcatcher.mm import page as pg
 from cowcatcher.mm.fault import soft_dirty_wanted
 from cowcatcher.mm.mlock import FOR_MPROTECT
 from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, POPULATE, RAN
-from cowcatcher.mm.task import begin_on_pages, finish, mmap_write_trylock, mmap_write_unlock
+from cowcatcher.mm.task import (
+    begin_on_pages,
+    finish,
+    mmap_read_trylock,
+    mmap_unlock,
+    mmap_write_trylock,
+    mmap_write_unlock,
+)
 from cowcatcher.state import *
 
 
@@ -63,7 +70,8 @@ def can_change_private_pte_writable(m: Machine, s: State, pte: int, vma: int) ->
 def clear_refs(m: Machine, s: State, t: int) -> int:
     """echo 4 > /proc/self/clear_refs: every pte loses soft-dirty bit and write permission, to see the next write."""
     mm = current_mm(m, s, t)
-    if mmap_write_trylock(m, s, mm) == BLOCKED:
+    lock = mmap_write_trylock if m.k.clear_refs_excludes_faults() else mmap_read_trylock
+    if lock(m, s, mm) == BLOCKED:
         return BLOCKED
     begin_on_pages(s, t, mm, 0, m.n_pages, CLEAR_REFS_PTE)
     return clear_refs_pte(m, s, t)
@@ -81,11 +89,18 @@ def clear_refs_pte(m: Machine, s: State, t: int) -> int:
             s[pte + PTE_BITS] &= ~SOFT_DIRTY
         elif not skips(m, s, mm, vma, pte):
             s[t + T_PAGE] = page
+            if s[mm_at(m, mm) + MM_LOCK] != MMAP_WRITER:
+                # Kernels that let faults run meanwhile do not look for pins, so nothing is lost by one step, and the
+                # page-table lock that it stands for keeps the faults out.
+                s[pte + PTE_BITS] &= ~(WRITE | SOFT_DIRTY)
+                s[t + T_PAGE] = page + 1
+                s[t + T_PHASE] = CLEAR_REFS_PTE
+                return RAN
             s[t + T_PHASE] = CLEAR_REFS_PTE_WRPROTECT
             s[mm_at(m, mm) + MM_PTL] = page + 1
             return RAN
         page += 1
-    mmap_write_unlock(m, s, mm)
+    mmap_unlock(m, s, mm)
     return finish(m, s, t, OK)
 
 

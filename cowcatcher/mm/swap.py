@@ -1,7 +1,7 @@
 """mm/swapfile.c, mm/swap_state.c: slots, and the swap cache, which keeps a page reachable while it has no pte.
 
-A slot lives while a swap pte names it or a folio is cached under it. Slots are counted so that there are always
-enough: a slot that only the swap cache still uses is taken back when a new one is wanted, as swap space that runs low is.
+A slot lives while a swap pte names it or a folio is cached under it. There are always enough: one that only the swap
+cache still uses is taken back when another is wanted, as the kernel does when swap space runs low.
 """
 
 from __future__ import annotations

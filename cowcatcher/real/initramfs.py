@@ -46,35 +46,16 @@ def _padded(data: bytes) -> bytes:
 
 
 def initramfs(agent: Path, tests: str, modules: Sequence[Path] = ()) -> bytes:
-    """What init.c expects to find. ``modules`` stand in the order in which they are to be loaded."""
+    """What init.c expects to find. ``modules`` are plain .ko files in the order in which they are to be loaded."""
     directory, program, text = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
     entries = [Entry("dev", directory), Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))]
     paths = []
     for module in modules:
-        name = module.name.partition(".ko")[0] + ".ko"
-        paths.append(f"/{name}\n")
-        entries.append(Entry(name, text, _unpacked(module)))
+        paths.append(f"/{module.name}\n")
+        entries.append(Entry(module.name, text, module.read_bytes()))
     entries += [
         Entry("init", program, agent.read_bytes()),
         Entry(MODULES, text, "".join(paths).encode()),
         Entry(TESTS, text, tests.encode()),
     ]
     return newc(entries)
-
-
-def _unpacked(module: Path) -> bytes:
-    """Unpacked here: whether a kernel can do that by itself is one more question about its configuration."""
-    data = module.read_bytes()
-    if module.suffix == ".xz":
-        import lzma
-
-        return lzma.decompress(data)
-    if module.suffix == ".gz":
-        import gzip
-
-        return gzip.decompress(data)
-    if module.suffix == ".zst":
-        import subprocess
-
-        return subprocess.run(["zstd", "-dc"], input=data, capture_output=True, check=True).stdout
-    return data

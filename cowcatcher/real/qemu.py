@@ -1,11 +1,11 @@
-"""One virtual machine under QEMU: its command line, its life, its last words; and how many of them this computer bears."""
+"""One virtual machine under QEMU: its command line, its life, its last words; and how many this computer bears."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,6 +22,9 @@ BOOT: Final = 90.0
 TICK: Final = 0.25
 #: Seconds for powering off, after the last word.
 POWER_OFF: Final = 10.0
+#: Tests that a KVM is tried with: some seconds' work.
+PROBE: Final = 10_000
+PROBE_SILENCE: Final = 15.0
 #: Lines of the console that are quoted when a machine is lost.
 TAIL: Final = 8
 #: Some QEMUs' emulated cmpxchg16b corrupts the flags register, and with it the kernel, sooner or later: do without.
@@ -42,14 +45,15 @@ class Lost(Exception):
 class Settings:
     """How machines are made.
 
-    ``icount``: time is counted in instructions, 2**icount nanoseconds each, so that a run can be repeated byte for byte;
-    another number gives another interleaving of interrupts.
+    ``icount``: time is counted in instructions, 2**icount nanoseconds each, so that a run can be repeated byte for
+    byte; another number gives another interleaving of interrupts. ``boot``: seconds to the agent's first word.
     """
 
     accelerator: str = "tcg"
     cpus: int = 1
     memory: int = MEMORY
     icount: int | None = None
+    boot: float = BOOT
 
 
 def emulator() -> str:
@@ -59,8 +63,9 @@ def emulator() -> str:
     path = shutil.which(EMULATOR)
     if path is None:
         raise VmError(
-            f"{EMULATOR} was not found: other kernels run in virtual machines; install it, such as `apt install "
-            "--no-install-recommends qemu-system-x86`, `dnf install qemu-system-x86-core` or `pacman -S qemu-system-x86`"
+            f"{EMULATOR} was not found: other kernels run in virtual machines; install it, such as "
+            "`apt install --no-install-recommends qemu-system-x86` or "
+            "`dnf install qemu-system-x86-core`"
         )
     return path
 
@@ -69,7 +74,7 @@ def command(vmlinux: Path, initramfs: Path, console: Path, settings: Settings) -
     """The whole command line. ttyS0 is the console and goes to a file, ttyS1 is QEMU's own standard output."""
     kvm = settings.accelerator == "kvm" and settings.icount is None
     words = [
-        emulator(), "-accel", "kvm" if kvm else "tcg", "-cpu", EMULATED_CPU,
+        emulator(), "-accel", "kvm" if kvm else "tcg", "-cpu", "host" if kvm else EMULATED_CPU,
         "-m", str(settings.memory), "-smp", str(settings.cpus),
         "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console",
@@ -86,7 +91,7 @@ def _escaped(path: Path) -> str:
 
 
 class Machine:
-    """A machine that executes one text of tests. ``facts`` is what it says of itself, ``boot`` the seconds until then."""
+    """A machine that executes one text of tests. ``facts``: what it says of itself; ``boot``: seconds until then."""
 
     def __init__(
         self, vmlinux: Path, agent: Path, modules: Sequence[Path], tests: str, settings: Settings, log: Path
@@ -96,6 +101,7 @@ class Machine:
         self.facts: dict[str, str] = {}
         self.problems: list[str] = []
         self.boot = 0.0
+        self._patience = settings.boot
 
     @property
     def release(self) -> str:
@@ -115,8 +121,8 @@ class Machine:
 
         if not is_static(self.agent):
             raise VmError(
-                "the agent could not be linked statically, and a virtual machine has no libraries: install the static C "
-                "library (`apt install libc6-dev`, `dnf install glibc-static`) and remove the agent from "
+                "the agent could not be linked statically, and a virtual machine has no libraries: install the static "
+                "C library (`apt install libc6-dev`, `dnf install glibc-static`) and remove the agent from "
                 f"{cache_dir()}"
             )
         with tempfile.TemporaryDirectory(prefix="cowcatcher-") as place, tempfile.TemporaryFile("w+") as complaints:
@@ -129,16 +135,16 @@ class Machine:
                 [str(self.agent), "--tied", *words],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True, bufsize=0,
             )  # fmt: skip
+            ended = False
             try:
-                limit, ended = BOOT, False
-                for line in _lines_of(qemu, lambda: limit, stop):
+                for line in _lines_of(qemu, lambda: self._patience, stop):
                     match line:
                         case ["init", "ready"]:
-                            limit, self.boot = silence, time.monotonic() - began
+                            self._patience, self.boot = silence, time.monotonic() - began
                         case ["init", "end", status]:
-                            limit, ended = POWER_OFF, True
+                            self._patience, ended = POWER_OFF, True
                             if status != "0":
-                                raise Lost(f"the agent ended with status {status}{self._last_words()}")
+                                raise Lost(f"the agent ended with status {status}{self._last_words(complaints)}")
                         case ["init", "problem", what, name, number]:
                             self.problems.append(f"{what} {name}: errno {number}")
                         case ["init", fact, value]:
@@ -146,38 +152,41 @@ class Machine:
                         case _:
                             yield line
                 if not ended:
-                    complaints.seek(0)
-                    said = complaints.read().strip()
-                    raise Lost((f"QEMU says: {said}" if said else "QEMU ended") + self._last_words())
+                    raise Lost(f"QEMU ended{self._last_words(complaints)}")
             except TimeoutError:
                 if not ended:
-                    raise Lost(f"not a word for {limit:g} s{self._last_words()}") from None
+                    raise Lost(f"not a word for {self._patience:g} s{self._last_words(complaints)}") from None
             finally:
                 qemu.kill()
                 qemu.wait()
                 assert qemu.stdout is not None
                 qemu.stdout.close()
 
-    def _last_words(self) -> str:
-        """The end of the console, in one line; the whole of it is in the log."""
+    def _last_words(self, complaints: IO[str]) -> str:
+        """What QEMU said, and the end of the console, in one line; the whole of that is in the log."""
+        complaints.seek(0)
         try:
             text = self.log.read_bytes().decode("utf-8", "replace")
         except OSError:
             text = ""
-        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-        return f"; console: {' | '.join(lines[-TAIL:]) or 'silent'} (all of it: {self.log})"
+        said, console = _tail(complaints.read()), _tail(text)
+        return (f"; QEMU: {said}" if said else "") + f"; console: {console or 'silent'} (all of it: {self.log})"
+
+
+def _tail(text: str) -> str:
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-TAIL:])
 
 
 def _lines_of(
-    process: subprocess.Popen[bytes], limit: object, stop: threading.Event
+    process: subprocess.Popen[bytes], patience: Callable[[], float], stop: threading.Event
 ) -> Generator[list[str], None, None]:
-    """What the process writes, as words, until it ends. TimeoutError if it is silent for ``limit()`` seconds."""
+    """What the process writes, as words, until it ends. TimeoutError if it is silent for ``patience()`` seconds."""
     import os
     import selectors
     import time
 
     assert process.stdout is not None
-    assert callable(limit)
     rest = b""
     heard = time.monotonic()
     with selectors.DefaultSelector() as selector:
@@ -186,7 +195,7 @@ def _lines_of(
             if stop.is_set():
                 raise KeyboardInterrupt
             if not selector.select(TICK):
-                if time.monotonic() - heard > limit():
+                if time.monotonic() - heard > patience():
                     raise TimeoutError
                 continue
             chunk = os.read(process.stdout.fileno(), 1 << 16)
@@ -231,5 +240,67 @@ def at_once(settings: Settings) -> int:
     return max(1, min(cores, free // 2 // (settings.memory + OVERHEAD)))
 
 
-def accelerator() -> str:
-    return "tcg"
+def accelerator(vmlinux: Path, agent: Path) -> str:
+    """ "kvm" where that is to be had and lasts, else "tcg"; tried with this kernel once, then remembered.
+
+    There are computers on which a KVM breaks down some seconds after it began, such as virtual machines themselves: the
+    machine that is tried has to do some seconds' work.
+    """
+    import os
+
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    known = _remembered()
+    if known is None:
+        known = _try_kvm(vmlinux, agent)
+        remember(*known)
+    return known[0]
+
+
+def remember(answer: str, why: str) -> None:
+    """Keep what was found out about acceleration, for this kernel of the host and this QEMU."""
+    import contextlib
+    import json
+
+    with contextlib.suppress(OSError):
+        _memory().parent.mkdir(parents=True, exist_ok=True)
+        _memory().write_text(json.dumps({"for": _host(), "accelerator": answer, "why": why}, indent=2) + "\n")
+
+
+def _remembered() -> tuple[str, str] | None:
+    import json
+
+    try:
+        found = json.loads(_memory().read_text())
+        return (found["accelerator"], found["why"]) if found["for"] == _host() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _memory() -> Path:
+    from cowcatcher.real.build import cache_dir
+
+    return cache_dir() / "acceleration.json"
+
+
+def _host() -> str:
+    import os
+
+    return f"{os.uname().release} {emulator()} {os.stat(emulator()).st_mtime_ns}"
+
+
+def _try_kvm(vmlinux: Path, agent: Path) -> tuple[str, str]:
+    import threading
+
+    from cowcatcher.litmus.parser import parse
+    from cowcatcher.real.lower import lower
+
+    work = lower(parse("test t\nmemory { x = anon(1) }\nprocess p { fork(c); store(x, 2) }\nprocess c { }\n"))
+    text = "".join(work.text(number, 10, False) for number in range(PROBE))
+    machine = Machine(vmlinux, agent, (), text, Settings("kvm", boot=PROBE_SILENCE), log_of("kvm"))
+    try:
+        for _ in machine.lines(PROBE_SILENCE, threading.Event()):
+            pass
+    except Lost as e:
+        return "tcg", str(e)
+    return "kvm", "it lasted"

@@ -1,8 +1,8 @@
 """Tests run on other kernels, each in a virtual machine of its own.
 
-QEMU boots the kernel's uncompressed image with an initramfs that holds the agent and all tests of the run; the agent is
-the machine's first process (agent/init.c). Its answers leave over the second serial line, which QEMU connects to its own
-standard output; the first is the console and goes to a log, which is read by nobody but people.
+QEMU boots the kernel's uncompressed image with an initramfs that holds the agent and all tests of the run; the agent
+is the machine's first process (agent/init.c). Its answers leave over the second serial line, which QEMU connects to its
+own standard output; the first is the console and goes to a log, which is read by nobody but people.
 
 A machine that is lost, because its kernel crashed or hung, costs the test at hand: that one could not be told, the
 console's last lines say more, and another machine does the rest.
@@ -11,10 +11,10 @@ console's last lines say more, and another machine does the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from cowcatcher.litmus.ast import Test
 from cowcatcher.real.host import Observation
@@ -23,23 +23,13 @@ from cowcatcher.real.qemu import Lost, Machine, Settings
 if TYPE_CHECKING:
     import threading
 
-    from cowcatcher.real.lower import Lowered
+    from cowcatcher.real.images import KernelImage
+    from cowcatcher.real.lower import Facilities, Lowered
 
 #: On one kernel. What costs that many machines is no question about single tests any more.
 MOST_LOST: Final = 5
 #: For a swap device, where the kernel has them as modules; in this order.
 WANTED_MODULES: Final = ("lzo-rle", "lz4", "zram")
-
-
-class Image(Protocol):
-    """What a kernel is to this module; see ``real.images``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def release(self) -> str: ...
-    @property
-    def vmlinux(self) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class Report:
 
 def run_vm(
     tests: Sequence[Test],
-    image: Image,
+    image: KernelImage,
     *,
     timeout: float = 10.0,
     repeat: int = 1,
@@ -73,13 +63,13 @@ def run_vm(
 
 def run_vms(
     tests: Sequence[Test],
-    images: Sequence[Image],
+    images: Sequence[KernelImage],
     *,
     timeout: float = 10.0,
     repeat: int = 1,
     trace: bool = False,
     settings: Settings | None = None,
-    finished: Callable[[Image, Report], None] = lambda image, report: None,
+    finished: Callable[[KernelImage, Report], None] = lambda image, report: None,
 ) -> dict[str, Report]:
     """Several kernels side by side, as many as this machine has cores and memory for.
 
@@ -89,11 +79,12 @@ def run_vms(
     from concurrent.futures import ThreadPoolExecutor, as_completed
 
     from cowcatcher.real.build import agent_path
+    from cowcatcher.real.qemu import accelerator, at_once
 
     if not images:
         return {}
-    settings = settings or Settings(accelerator(images[0]))
     agent, stop = agent_path(), threading.Event()
+    settings = settings or Settings(accelerator(images[0].vmlinux, agent))
     reports: dict[str, Report] = {}
     with ThreadPoolExecutor(min(len(images), at_once(settings))) as pool:
         runs = {
@@ -116,7 +107,7 @@ def run_vms(
 
 def run_image(
     tests: Sequence[Test],
-    image: Image,
+    image: KernelImage,
     *,
     timeout: float = 10.0,
     repeat: int = 1,
@@ -166,7 +157,7 @@ class _Kernel:
     """One kernel's machines, one after another as they get lost."""
 
     def __init__(
-        self, image: Image, agent: Path | None, settings: Settings | None, stop: threading.Event | None
+        self, image: KernelImage, agent: Path | None, settings: Settings | None, stop: threading.Event | None
     ) -> None:
         import threading
         import time
@@ -176,7 +167,7 @@ class _Kernel:
 
         self.image = image
         self.agent = agent or agent_path()
-        self.settings = settings or Settings(accelerator())
+        self.settings = settings or Settings(accelerator(image.vmlinux, self.agent))
         self.stop = stop or threading.Event()
         self.log = log_of(image.name)
         self.facts: dict[str, str] = {}
@@ -196,34 +187,48 @@ class _Kernel:
         return Report(observations, self.release, self.boot, seconds, self.log, self.lost, tuple(self.problems))
 
     def run(self, tests: Sequence[Lowered], timeout: float, trace: bool) -> list[Observation]:
-        from cowcatcher.real.images import module_files
+        from cowcatcher.real.qemu import remember
 
         seen: list[Observation] = []
-        modules = module_files(self.image, WANTED_MODULES) if tests else []
+        modules = self._modules() if tests else []
         self.log.unlink(missing_ok=True)
         while len(seen) < len(tests) and self.lost < MOST_LOST:
             left = tests[len(seen) :]
             texts = [lowered.text(number, timeout, trace) for number, lowered in enumerate(left)]
             machine = Machine(self.image.vmlinux, self.agent, modules, "".join(texts), self.settings, self.log)
-            lost = self._converse(machine, left, timeout, seen)
+            lost, crashed = self._converse(machine, left, timeout, seen)
             if machine.facts:
                 self.facts, self.problems = machine.facts, machine.problems
                 self.boot = self.boot or machine.boot
-            if lost:
+            if lost and self.settings.accelerator == "kvm":  # which may be KVM's own fault: once more without
+                remember("tcg", lost)
+                self.settings = replace(self.settings, accelerator="tcg")
+            elif lost:
                 self.lost += 1
-                if not machine.facts:  # it did not come up; no test is to blame, and none can be run
+                why = f"{self.lost} virtual machines were lost; the last one: {lost}"
+                if crashed is None:  # it did not come up: no test is to blame, and none can be run
                     why = f"the virtual machine did not start: {lost}"
                     break
-                why = f"{self.lost} virtual machines were lost; the last one: {lost}"
+                seen.append(crashed)
         seen += [
             Observation(lowered.test.name, "could not tell", why, kernel=self.release) for lowered in tests[len(seen) :]
         ]
         return seen
 
+    def _modules(self) -> list[Path]:
+        """Those that this kernel has: not every one needs all of them, and a test without swap says so."""
+        from cowcatcher.real.images import ImageError, module_files
+
+        files: dict[Path, None] = {}
+        for name in WANTED_MODULES:
+            with suppress(ImageError):
+                files.update(dict.fromkeys(module_files(self.image, [name])))
+        return list(files)
+
     def _converse(
         self, machine: Machine, tests: Sequence[Lowered], timeout: float, seen: list[Observation]
-    ) -> str:
-        """One machine's life; the observations it makes are added to ``seen``. Why it got lost, or ""."""
+    ) -> tuple[str, Observation | None]:
+        """One machine's life. Its observations are added to ``seen``; why it got lost, or "", and with which test."""
         from cowcatcher.real.host import GRACE, read_answers
 
         waiting = iter(tests)
@@ -238,12 +243,17 @@ class _Kernel:
                         seen.append(replace(read_answers(next(waiting), answers, timeout), kernel=machine.release))
                         answers = []
         except Lost as e:
-            if machine.facts and (at := next(waiting, None)) is not None:
+            if not machine.facts:
+                return str(e), None
+            if (at := next(waiting, None)) is not None:
                 crashed = read_answers(at, answers, timeout)
                 reason = crashed.reason.replace("the agent did not survive", "the virtual machine was lost in", 1)
-                seen.append(
-                    replace(crashed, status="crash", reason=f"{reason}: {e}", kernel=machine.release)
-                )  # fmt: skip
-                return str(e)
-            return str(e) if not machine.facts else ""
-        return ""
+                return str(e), replace(crashed, status="crash", reason=f"{reason}: {e}", kernel=machine.release)
+        return "", None
+
+
+def version_of(image: KernelImage) -> str:
+    """What the kernel was made from, such as 5.10.223; ``uname -r`` of a distribution may say 5.10.0 for all of it."""
+    packages = image.record.get("packages") or [{}]
+    version = str(packages[0].get("version", "")).rpartition(":")[2]
+    return version.partition("-")[0] or image.release

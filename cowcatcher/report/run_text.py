@@ -41,22 +41,26 @@ def _colored(test: Record, style: Style) -> str:
 
 
 def _notes(test: Record, style: Style) -> list[str]:
+    return [line for note in notes_of(test) for line in wrapped(f"{test['name']}: {note}", style.width, "  ", "    ")]
+
+
+def notes_of(test: Record) -> list[str]:
     """Why a line of the table says less than a verdict, or something else than the model."""
     told = []
     if test["reason"]:
-        told.append(f"{test['name']}: {test['verdict']}: {test['reason']}")
+        told.append(f"{test['verdict']}: {test['reason']}")
     if test["standing"] == "fail":
-        told += [f"{test['name']}: {difference}" for difference in test["differences"]]
+        told += test["differences"]
         told += [
-            f"{test['name']}: {c['text']}: {c['verdict']} here, {c['predicted']} in the model"
+            f"{c['text']}: {c['verdict']} here, {c['predicted']} in the model"
             for c in test["claims"]
             if c["predicted"] not in (None, c["verdict"])
         ]
         if test["allowed"] is False:
-            told.append(f"{test['name']}: no execution of the model ends like this")
+            told.append("no execution of the model ends like this")
     if test["not_predicted"] and test["verdict"] != "not applicable":
-        told.append(f"{test['name']}: no prediction: {test['not_predicted']}")
-    return [line for text in told for line in wrapped(text, style.width, "  ", "    ")]
+        told.append(f"no prediction: {test['not_predicted']}")
+    return told
 
 
 def _story(test: Record, style: Style) -> list[str]:

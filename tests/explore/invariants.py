@@ -209,7 +209,10 @@ class Books:
             phase, mm = s[t + st.T_PHASE], s[t + st.T_MM] - 1
             own = s[t + st.T_PROC] > 0
             for_mprotect = phase in (*_FAULT, ph.POPULATE) and self._statement(index) == "mprotect"
-            if phase in _WRITERS or for_mprotect or (phase == ph.ZAP_PTE and s[t + st.T_AUX]):
+            beside = phase == ph.CLEAR_REFS_PTE and not m.k.clear_refs_excludes_faults()
+            if beside:
+                readers[mm] += 1
+            elif phase in _WRITERS or for_mprotect or (phase == ph.ZAP_PTE and s[t + st.T_AUX]):
                 writers[mm] += 1
             elif phase in _READERS or (phase in _RECLAIM and own) or phase == ph.ZAP_PTE or self._peeks(t):
                 readers[mm] += 1

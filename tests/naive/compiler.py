@@ -416,9 +416,7 @@ def _touch(m: Machine, s: State, mapping: Mapping, page: int, frame: int) -> Non
         readable | (st.VM_WRITE if mapping.prot == "RW" else 0) | (0 if private else st.VM_SHARED)
     )
     pte, folio = st.pte_at(m, 0, page), st.folio_at(m, frame)
-    touched = mapping.kind in ("memfd", "file_shared") or (
-        mapping.kind in ("anon", "shared_anon") and mapping.cells != ()
-    )
+    touched = mapping.cells != () and (mapping.kind in ("memfd", "file_shared", "anon", "shared_anon"))
     if mapping.kind == "anon_zero":
         s[pte + st.PTE_PFN], s[pte + st.PTE_BITS] = st.ZERO_PFN, st.PRESENT
         return
