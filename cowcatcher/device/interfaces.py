@@ -26,7 +26,8 @@ def ibv_reg_mr(m: Machine, s: State, t: int) -> int:
 
 
 def io_uring_register(m: Machine, s: State, t: int) -> int:
-    return _begin(m, s, t, m.k.foll_io_uring())
+    """A fixed buffer. io_buffer_unmap() gives the pages back as they are: nobody says that they were written."""
+    return _begin(m, s, t, m.k.foll_io_uring(), MODE_CLEAN)
 
 
 def vfio_map(m: Machine, s: State, t: int) -> int:

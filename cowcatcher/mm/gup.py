@@ -334,7 +334,7 @@ def unpin(m: Machine, s: State, t: int) -> int:
 
 
 def unpin_page(m: Machine, s: State, t: int) -> int:
-    """One page: what the device wrote is marked dirty now, at completion, and not before.
+    """One page: what the device wrote is marked dirty now, at completion, and not before (io_uring: not at all).
 
     Behind an IOMMU the device's address ends here; without one it keeps the frame number, for better or worse.
     """
@@ -346,7 +346,7 @@ def unpin_page(m: Machine, s: State, t: int) -> int:
     if mode & MODE_IOMMU:
         s[entry + PIN_PFN] = NO_PFN
     if pfn != NO_PFN and not mode & MODE_ODP:
-        if mode & MODE_WRITE:
+        if mode & MODE_WRITE and not mode & MODE_CLEAN:
             s[folio_at(m, pfn) + DIRTY_FOLIO] = 1
         ungrab(m, s, pfn, FOLL_PIN if mode & MODE_PIN else FOLL_GET)
     s[t + T_PAGE] = index + 1

@@ -6,6 +6,7 @@ ours, one for each suite, and nothing on the machine is changed: no privilege is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -72,6 +73,7 @@ def mirror_of_this_machine() -> str:
     likely = []
     for line in listed.splitlines():
         uri, origin, label = [*line.split(" "), "", ""][:3]
+        uri = _first_of_list(uri)
         if (origin, label) == ("Debian", "Debian"):
             return uri
         if uri.rstrip("/").endswith("/debian"):
@@ -82,6 +84,18 @@ def mirror_of_this_machine() -> str:
             "(what stands behind 'deb' in the sources.list of a Debian machine)"
         )
     return likely[0]
+
+
+def _first_of_list(uri: str) -> str:
+    """Cloud images name a file that lists mirrors."""
+    scheme, _, path = uri.partition(":")
+    if scheme != "mirror+file":
+        return uri
+    try:
+        lines = Path("/" + path.strip("/")).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), "")
 
 
 def keyring() -> Path:
@@ -171,20 +185,16 @@ class Suite:
         if package.sha256 and target.exists() and sha256_of(target) == package.sha256:
             return target
         where.mkdir(parents=True, exist_ok=True)
-        if package.sha256:
-            command = self._command("apt-get", "-q", "download", f"{package.name}={package.version}")
-        else:
-            from urllib.parse import quote
+        from urllib.parse import quote
 
-            methods = _run(["apt-config", "dump", "--format", "%v%n", "Dir::Bin::methods"], "asking apt").strip()
-            uri = f"{self._mirror}/{quote(package.pool)}"
-            command = self._command(str(Path(methods).parent / "apt-helper"), "download-file", uri, str(target))
-        _run(
-            command,
-            f"package {package.name} {package.version} could not be had",
-            where,
-            lambda: progress(_size(target)),
-        )
+        # Not 'apt-get download': that begins each file anew, and refuses what the index does not list.
+        methods = _run(["apt-config", "dump", "--format", "%v%n", "Dir::Bin::methods"], "asking apt").strip()
+        helper, uri = str(Path(methods).parent / "apt-helper"), f"{self._mirror}/{quote(package.pool)}"
+        uri = re.sub(r"^file:", "copy:", uri)  # by "file:" it would make a link
+        digest = [f"SHA256:{package.sha256}"] if package.sha256 else []
+        command = self._command(helper, "download-file", uri, str(target), *digest)
+        failing = f"package {package.name} {package.version} could not be had"
+        _run(command, failing, where, lambda: progress(_size(target)))
         if not target.exists():
             raise ArchiveError(f"package {package.name} {package.version} could not be had, though apt was content")
         found = sha256_of(target)
@@ -257,6 +267,7 @@ def _run(
     command: Sequence[str], failing: str, where: Path | None = None, tick: Callable[[], None] | None = None
 ) -> str:
     """What the command printed; ArchiveError with what it complained of. ``tick`` is called while it runs."""
+    import signal
     import subprocess
 
     environment = os.environ | {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
@@ -270,6 +281,7 @@ def _run(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise ArchiveError(f"{failing}: {command[0]}: {error.strerror}") from error
@@ -283,7 +295,9 @@ def _run(
                     if tick:
                         tick()
         except BaseException:
-            process.terminate()  # what it has fetched so far stays, for the next time
+            # apt deletes what it has on SIGINT and keeps it on SIGTERM, for the next time.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             raise
     if process.returncode:
         complaints = [line.strip() for line in err.splitlines() if line.startswith(("E:", "dpkg-deb:"))] or err.split(

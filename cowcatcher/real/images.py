@@ -131,7 +131,7 @@ def module_files(image: KernelImage, names: Sequence[str]) -> list[Path]:
     unverified = image.record.get("modules_from_pool")
     plain = modules.Plain(image.place / "plain", image.vmlinux if unverified else None)
     try:
-        return modules.in_order(names, modules.index(image.modules), modules.built_in(image.place), plain)
+        return modules.in_order(names, modules.index(image.modules), modules.built_in(image.modules), plain)
     except (modules.ModuleError, OSError) as error:
         raise ImageError(f"kernel '{image.name}' ({image.release}): {error}") from error
 
@@ -236,7 +236,7 @@ def _carry_out(plan: Plan, progress: Progress) -> Outcome:
 def register(file: Path, name: str, tree: Path | None = None) -> KernelImage:
     """A kernel one has built: a bzImage or a vmlinux, which is copied; the modules are used where they lie."""
     series, _ = split_name(name)
-    if series in SERIES or name == "all" or not name or not set(name) <= _NAME:
+    if series in SERIES or name == "all" or not set(name) <= _NAME or not name[:1].isalnum():
         raise ImageError(
             f"'{name}' cannot name a kernel of your own: letters, digits and ._+- can, other than {SERIES[0]}"
         )

@@ -29,8 +29,9 @@ PROBE_SILENCE: Final = 15.0
 TAIL: Final = 8
 #: Some QEMUs' emulated cmpxchg16b corrupts the flags register, and with it the kernel, sooner or later: do without.
 EMULATED_CPU: Final = "qemu64,-cx16"
-#: oops: a kernel that has gone wrong is a lost machine and not one that answers on; panic: the end of it, at once.
-COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 -- --init"
+#: oops: a kernel that has gone wrong is a lost machine and not one that answers on; panic: the end of it, at once;
+#: proc_mem: a distribution's choice of who may write through protections is none of the rules under test.
+COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always -- --init"
 
 
 class VmError(Exception):

@@ -19,9 +19,11 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/loop.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -38,7 +40,7 @@
 #define TESTS "/tests" /* what the agent reads */
 #define MODULES "/modules" /* paths of kernel modules, one a line, each after those that it needs */
 #define FILES "/tmp" /* where file mappings get their files */
-#define SWAP_DEVICE "/dev/zram0"
+#define SWAP_FILE FILES "/swap"
 #define SWAP_SIZE (64 << 20)
 
 static void problem(const char *what, const char *name)
@@ -109,38 +111,50 @@ static void load_modules(void)
 }
 
 /* What mkswap(8) writes: see union swap_header in the kernel's include/linux/swap.h. */
-static bool make_swap_area(int fd)
+static bool make_swap_area(const char *path)
 {
 	static char page[PAGE];
 	const uint32_t version = 1, last_page = SWAP_SIZE / PAGE - 1;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	bool made;
 
 	memcpy(page + 1024, &version, sizeof(version));
 	memcpy(page + 1028, &last_page, sizeof(last_page));
 	memcpy(page + PAGE - 10, "SWAPSPACE2", 10);
-	return pwrite(fd, page, PAGE, 0) == PAGE;
-}
-
-static bool have_swap(void)
-{
-	char size[16];
-	bool made;
-	int fd;
-
-	snprintf(size, sizeof(size), "%d", SWAP_SIZE);
-	if (access("/sys/block/zram0", F_OK) < 0)
-		return false;
-	if (!write_file("/sys/block/zram0/disksize", size)) {
-		problem("swap", "disksize");
-		return false;
-	}
-	fd = open(SWAP_DEVICE, O_RDWR | O_CLOEXEC);
-	made = fd >= 0 && make_swap_area(fd);
+	made = fd >= 0 && ftruncate(fd, SWAP_SIZE) == 0 && pwrite(fd, page, PAGE, 0) == PAGE;
 	if (fd >= 0)
 		close(fd);
-	if (made && swapon(SWAP_DEVICE, 0) == 0)
-		return true;
-	problem("swap", SWAP_DEVICE);
-	return false;
+	return made;
+}
+
+/*
+ * A loop device on a file in memory, because that is to the kernel what a disk is. zram and brd answer at once
+ * (SWP_SYNCHRONOUS_IO): there, what is read back never comes into the swap cache, and tests about that come out otherwise.
+ */
+static bool have_swap(void)
+{
+	int control, file, device, number;
+	char path[32];
+	bool ok;
+
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (control < 0)
+		return false;
+	number = ioctl(control, LOOP_CTL_GET_FREE);
+	close(control);
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	if (!make_swap_area(SWAP_FILE)) {
+		problem("swap", SWAP_FILE);
+		return false;
+	}
+	file = open(SWAP_FILE, O_RDWR | O_CLOEXEC);
+	device = open(path, O_RDWR | O_CLOEXEC);
+	ok = ioctl(device, LOOP_SET_FD, file) == 0 && swapon(path, 0) == 0;
+	if (!ok)
+		problem("swap", path);
+	close(device);
+	close(file);
+	return ok;
 }
 
 /* Memory just written says so, if anything is tracked at all. */
