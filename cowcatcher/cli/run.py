@@ -180,8 +180,9 @@ def _columns(
 
     def finished(image: KernelImage, report: Report) -> None:
         about = column_record(
-            image.name, report.release, models[image.name], report.seconds,
-            boot=round(report.boot, 3), lost=report.lost, log=str(report.log), problems=list(report.problems),
+            image.name, version_of(image), models[image.name], report.seconds,
+            uname=report.release, boot=round(report.boot, 3), lost=report.lost,
+            log=str(report.log), problems=list(report.problems),
         )  # fmt: skip
         columns.append((about, judged(models[image.name], report.observations)))
         progress.show(f"{len(columns)}/{len(images) + host} kernels; {image.name} is done")

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,15 @@ from cowcatcher.real.build import cache_dir
 SERIES: Final = tuple(archive.SUITES)
 FLAVOURS: Final = ("cloud", "full")
 _RECORD: Final = "record.json"
+_WAITING: Final = "waiting for another install"
 _PICTURE: Final = 64 << 20  # what an uncompressed kernel takes, about
 
 #: Called with the kernel's name, what is being done, how many bytes of it, of how many (0, 0 if it is not bytes).
 Progress = Callable[[str, str, int, int], None]
+
+
+def _silently(name: str, doing: str, done: int, total: int) -> None:
+    pass
 
 
 class ImageError(Exception):
@@ -36,6 +42,10 @@ class ImageError(Exception):
 
 class UnknownImage(ImageError):
     """No kernel of that name is installed."""
+
+
+class NoSuchModule(ImageError):
+    """This kernel has no such module, and has it not built in either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +133,27 @@ def image(name: str) -> KernelImage:
 
 
 def module_files(image: KernelImage, names: Sequence[str]) -> list[Path]:
-    """Plain .ko files of these modules and their dependencies, in the order to load them; without what is built in."""
+    """Plain .ko files of these modules and their dependencies, in the order to load them; without what is built in.
+
+    Raises NoSuchModule, or ImageError for one that is damaged or cannot be verified.
+    """
     if not names:
         return []
     if image.modules is None:
-        raise ImageError(f"kernel '{image.name}' was installed without modules, so without {', '.join(names)}")
+        raise NoSuchModule(f"kernel '{image.name}' was installed without modules, so without {', '.join(names)}")
     unverified = image.record.get("modules_from_pool")
     plain = modules.Plain(image.place / "plain", image.vmlinux if unverified else None)
     try:
-        return modules.in_order(names, modules.index(image.modules), modules.built_in(image.modules), plain)
+        return modules.in_order(names, *_modules_of(image.modules), plain)
+    except modules.NoSuchModule as error:
+        raise NoSuchModule(f"kernel '{image.name}' ({image.release}): {error}") from error
     except (modules.ModuleError, OSError) as error:
         raise ImageError(f"kernel '{image.name}' ({image.release}): {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _modules_of(tree: Path) -> tuple[dict[str, Path], set[str]]:
+    return modules.index(tree), modules.built_in(tree)
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -159,9 +179,7 @@ def free_space() -> int:
     return shutil.disk_usage(place).free
 
 
-def plan(
-    names: Sequence[str], flavour: str = "cloud", mirror: str = "", progress: Progress | None = None
-) -> list[Plan]:
+def plan(names: Sequence[str], flavour: str = "cloud", mirror: str = "", progress: Progress = _silently) -> list[Plan]:
     """Look up what has to be fetched. The indexes are fetched and verified; kernels that are here are left alone."""
     wanted = []
     for name in SERIES if "all" in names else names:
@@ -182,9 +200,8 @@ def plan(
                 mirror, keys = mirror or archive.mirror_of_this_machine(), archive.keyring()
             suite_name = archive.SUITES[series]
             suite = suites.setdefault(suite_name, Suite(suite_name, home() / "apt", mirror, keys))
-            if progress:
-                progress(name, f"index of {suite_name}", 0, 0)
-            with _locked(lambda: None):
+            progress(name, f"index of {suite_name}", 0, 0)
+            with _locked(partial(progress, name, _WAITING, 0, 0)):
                 suite.update()
                 found = suite.find(series, said)
         except ArchiveError as error:
@@ -214,7 +231,7 @@ def _carry_out(plan: Plan, progress: Progress) -> Outcome:
         missing = (plan.problem,) if plan.problem else missing
         return Outcome(plan.name, plan.installed, missing, already=plan.installed is not None)
     begun = time.monotonic()
-    with _locked(lambda: progress(plan.name, "waiting for another install", 0, 0)):
+    with _locked(partial(progress, plan.name, _WAITING, 0, 0)):
         for one in (i for i in installed() if i.name == plan.name):
             return Outcome(plan.name, one, already=True)
         _sweep()
@@ -228,6 +245,8 @@ def _carry_out(plan: Plan, progress: Progress) -> Outcome:
             except (ArchiveError, vmlinux.NoKernel) as error:
                 missing += (str(error),)
                 continue
+            except OSError as error:
+                return Outcome(plan.name, None, (f"{error.filename or home()}: {error.strerror}",))
             fetched = sum(p["size"] for p in made.record["packages"])
             return Outcome(plan.name, made, lacking, False, time.monotonic() - begun, fetched)
     return Outcome(plan.name, None, missing)
@@ -403,6 +422,8 @@ def _put(place: Path, name: str, record: dict[str, Any]) -> KernelImage:
     for old in installed():
         if old.name == name:
             _discard(old.place)
+    if target.exists():  # with a record that cannot be read
+        _discard(target)
     place.rename(target)
     return _read(target / _RECORD)
 

@@ -18,6 +18,10 @@ class ModuleError(Exception):
     """A module is not to be had or not to be trusted; the text says why."""
 
 
+class NoSuchModule(ModuleError):
+    """It is neither a file nor built in."""
+
+
 def index(tree: Path) -> dict[str, Path]:
     """Module name, with ``_`` for ``-`` as the kernel has it, and its file."""
     return {_name(path.name): path for path in tree.rglob("*.ko*") if re.search(r"\.ko(\.[a-z0-9]+)?$", path.name)}
@@ -40,7 +44,7 @@ def in_order(names: Iterable[str], there: dict[str, Path], built: set[str], plai
         if name not in there:
             if name in built:
                 return
-            raise ModuleError(f"there is no module '{name}'{wanted_by}, and it is not built in either")
+            raise NoSuchModule(f"there is no module '{name}'{wanted_by}, and it is not built in either")
         copy = plain.copy(there[name])
         for other in depends(copy.read_bytes()):
             visit(other, f", which '{name}' depends on")

@@ -277,9 +277,10 @@ def _kvm() -> Capability:
 
 
 def _qemu() -> Capability:
-    import shutil
+    from cowcatcher.real.qemu import EMULATOR, VmError, emulator
 
-    path = shutil.which(f"qemu-system-{os.uname().machine}")
-    return Capability(
-        "QEMU", path is not None, path or "not found", "" if path else "install qemu-system for tests on other kernels"
-    )
+    try:
+        return Capability("QEMU", True, emulator())
+    except VmError:
+        step = "for tests on other kernels: apt install --no-install-recommends qemu-system-x86"
+        return Capability("QEMU", False, f"{EMULATOR} was not found", step)

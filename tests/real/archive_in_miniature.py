@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NEEDED = ("apt-get", "dpkg-deb", "gpg", "gpgv")
+NEEDED = ("apt-get", "dpkg-deb", "gpg")
 
 
 def missing_tools() -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 
 from cowcatcher.cli import main
 from cowcatcher.real import archive, images, modules, vmlinux
-from cowcatcher.real.images import ImageError, Outcome, UnknownImage
+from cowcatcher.real.images import ImageError, NoSuchModule, Outcome, UnknownImage
 from tests.real.archive_in_miniature import Miniature, bzimage, elf, kernel, missing_tools, module, new_key, vmlinuz
 
 OLD = "6.1.0-9-cloud-amd64"
@@ -124,9 +124,9 @@ def test_modules_come_behind_what_they_need(own: images.KernelImage) -> None:
 
 
 def test_a_module_that_is_not_there(own: images.KernelImage) -> None:
-    with pytest.raises(ImageError, match=r"'mine' \(7.9.0-mine\): there is no module 'nope', and it is not built in"):
+    with pytest.raises(NoSuchModule, match=r"'mine' \(7.9.0-mine\): there is no module 'nope', and it is not built in"):
         images.module_files(own, ["nope"])
-    with pytest.raises(ImageError, match="no module 'absent', which 'mod_d' depends on"):
+    with pytest.raises(NoSuchModule, match="no module 'absent', which 'mod_d' depends on"):
         images.module_files(own, ["mod_d"])
 
 
@@ -528,6 +528,31 @@ def test_mistakes(line: str, cache: Path, capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr()
     assert said.err.startswith("cowcatcher: kernels")
     assert not said.out
+
+
+def test_the_help_names_every_series(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kernels", "--help"]) == 0
+    assert f"There are: {', '.join(images.SERIES)}." in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_full_disk(miniature: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    plans = images.plan(["6.1"], mirror=miniature.mirror)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        (outcome,) = images.install(plans, quiet)
+    assert outcome.image is None
+    assert "No space left" in outcome.missing[0]
+    assert install(miniature, "6.1")[0].image
+
+
+def test_a_record_that_cannot_be_read_is_replaced(miniature: Miniature) -> None:
+    image = install(miniature, "6.1")[0].image
+    assert image
+    (image.place / "record.json").write_text("{")
+    assert install(miniature, "6.1")[0].image == images.image("6.1")
 
 
 def test_listing_modelled_kernels_does_not_import_the_real_ones() -> None:

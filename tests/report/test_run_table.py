@@ -1,0 +1,138 @@
+"""``run --on``: tests x kernels, from made-up observations; what is run, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from cowcatcher.cli import main
+from cowcatcher.litmus.ast import Test
+from cowcatcher.real.host import OK, Observation
+from cowcatcher.real.images import KernelImage
+from cowcatcher.real.qemu import VmError
+from cowcatcher.real.vm import Report
+
+CASES = Path(__file__).parents[1] / "cli" / "cases"
+WRITE = str(CASES / "rdma_fork_write.cow")
+
+
+def seen(test: Test, r0: int, r1: int, run: int = 0) -> Observation:
+    return Observation(test.name, "ok", run=run, registers={"mr": OK, "r0": r0, "r1": r1})
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that are installed; one does as it should, the other loses the machine."""
+
+    def image(name: str, version: str) -> KernelImage:
+        here = Path("/nowhere")
+        record = {"packages": [{"version": f"{version}-1"}]}
+        return KernelImage(name, f"{name}.0-32-cloud", "cloud", here, None, None, record)
+
+    there = {"5.10": image("5.10", "5.10.223"), "6.12": image("6.12", "6.12.107")}
+
+    def run_vms(
+        tests: Sequence[Test],
+        images: Sequence[KernelImage],
+        *,
+        repeat: int,
+        finished: Callable[[KernelImage, Report], None],
+        **_: object,
+    ) -> None:
+        for one in reversed(images):
+            good = one.name == "6.12"
+            lost = Observation("t", "crash", "the virtual machine was lost in p: fork(c)")
+            runs = [seen(t, 2, 3, run) if good else lost for t in tests for run in range(repeat)]
+            finished(one, Report(runs, one.release, 2.5, 4.0, Path("/nowhere/log"), lost=int(not good)))
+
+    monkeypatch.setattr("cowcatcher.real.images.installed", lambda: list(there.values()))
+    monkeypatch.setattr("cowcatcher.real.vm.run_vms", run_vms)
+    monkeypatch.setattr(
+        "cowcatcher.real.host.run_host",
+        lambda tests, repeat, **_: [seen(t, 1, 2, run) for t in tests for run in range(repeat)],
+    )
+
+
+@pytest.mark.usefixtures("kernels")
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", WRITE, "--on", "5.10,6.12", "--repeat", "2"]) == 3
+    out = capsys.readouterr().out
+    assert "5.10: Linux 5.10.223, modelled as v5.10.y; 2 runs of each test in 4.0 s; 1 virtual machine lost" in out
+    assert "test             5.10  6.12\nrdma_fork_write  ?     holds\n" in out
+    assert "rdma_fork_write on 5.10: could not tell: the virtual machine was lost in p: fork(c)" in out
+    assert "1 test on 2 kernels: 1 as the model says, 1 could not be told" in out
+
+
+@pytest.mark.usefixtures("kernels")
+def test_one_kernel_is_enough_to_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", WRITE, "--on", "all", "--width", "140"]) == 1
+    out = capsys.readouterr().out
+    assert "violated/holds DIFFERS" in out
+    assert "rdma_fork_write on host: r0: 1 here, 2 in the model" in out
+
+
+@pytest.mark.usefixtures("kernels")
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", WRITE, "--on", "6.12", "--json"]) == 0
+    doc = json.loads(capsys.readouterr().out)
+    (column,) = doc["on"]
+    assert (column["name"], column["release"], column["uname"]) == ("6.12", "6.12.107", "6.12.0-32-cloud")
+    assert (column["boot"], column["lost"], column["kernel"]["name"]) == (2.5, 0, "v6.12")
+    (result,) = doc["tests"][0]["results"]
+    assert (result["on"], result["verdict"], result["standing"]) == ("6.12", "holds", "pass")
+    assert doc["summary"] == {"tests": 1, "results": 1, "pass": 1, "fail": 0, "unknown": 0, "skip": 0}
+
+
+@pytest.mark.usefixtures("kernels")
+def test_ktap(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", WRITE, "--on", "5.10,6.12", "--ktap"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["KTAP version 1", "1..2"]
+    assert "not ok 1 rdma_fork_write on 5.10 # ERROR the virtual machine was lost in p: fork(c)" in lines
+    assert "ok 2 rdma_fork_write on 6.12" in lines
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--on", "6.1"], 2, "kernel '6.1' is not installed: cowcatcher kernels install 6.1"),
+        (["--on", "5.10", "--kernel", "v5.9"], 2, "with --on, each is compared with that of its own release"),
+    ],
+)
+def test_mistakes(words: list[str], status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", WRITE, *words]) == status
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kernels")
+def test_no_qemu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise VmError("qemu-system-x86_64 was not found")
+
+    monkeypatch.setattr("cowcatcher.real.vm.run_vms", fail)
+    assert main(["run", WRITE, "--on", "6.12"]) == 3
+    assert "qemu-system-x86_64 was not found" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kernels")
+def test_an_interrupt_keeps_the_kernels_that_are_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cowcatcher.real.vm.run_vms", interrupted)
+    assert main(["run", WRITE, "--on", "host,6.12"]) == 130
+    out = capsys.readouterr().out
+    assert "Interrupted" in out
+    assert "host: Linux" in out
+
+
+def test_nothing_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("cowcatcher.real.images.installed", list)
+    assert main(["run", WRITE, "--on", "all"]) == 3
+    assert "cowcatcher kernels install all" in capsys.readouterr().err
