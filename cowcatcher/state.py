@@ -161,7 +161,7 @@ FOLL_LONGTERM = 4
 FOLL_PIN = 8
 FOLL_GET = 16
 FOLL_FAST = 32  # try GUP-fast first
-FOLL_NONE = 64  # no reference at all: an MMU notifier instead (ODP)
+FOLL_TOUCH = 64  # slow GUP marks dirty what will be written
 
 FAULT_WRITE = 1
 FAULT_UNSHARE = 2

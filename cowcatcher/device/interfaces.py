@@ -31,8 +31,8 @@ def io_uring_register(m: Machine, s: State, t: int) -> int:
 
 
 def vfio_map(m: Machine, s: State, t: int) -> int:
-    """VFIO always stands in front of an IOMMU."""
-    return _begin(m, s, t, m.k.foll_vfio(current_op(m, s, t)[OP_ARGS + 3]), MODE_IOMMU)
+    """VFIO always stands in front of an IOMMU, and pins by pin_user_pages_remote()."""
+    return _begin(m, s, t, m.k.foll_vfio(current_op(m, s, t)[OP_ARGS + 3]) | FOLL_TOUCH, MODE_IOMMU)
 
 
 def xdp_umem(m: Machine, s: State, t: int) -> int:

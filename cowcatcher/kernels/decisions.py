@@ -462,7 +462,7 @@ def io_uring_pins_slowly() -> int:
 
 @decision("foll_io_uring", source="io_uring/memmap.c:io_pin_pages")
 def io_uring_pins_fast() -> int:
-    """The same by the lockless path first (read in 6.12; the commit was not found), which does not mark pages dirty."""
+    """The same by the lockless path first (read in 6.12; the commit was not found)."""
     return _PINNED | FOLL_WRITE | FOLL_FAST
 
 

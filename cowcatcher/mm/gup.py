@@ -48,6 +48,8 @@ def begin_pin(m: Machine, s: State, t: int, pin: int, first: int, end: int, foll
         | (MODE_PIN if foll & FOLL_PIN else 0)
     )
     begin_on_pages(s, t, mm, first, end, FOLLOW_PAGE_PTE)
+    if foll & (FOLL_GET | FOLL_FAST):
+        foll |= FOLL_TOUCH  # every entry point asks for it but pin_user_pages()
     s[t + T_FLAGS] = foll
     if foll & FOLL_PIN:
         s[mm_at(m, mm) + MM_HAS_PINNED] = 1
@@ -66,7 +68,7 @@ def begin_remote_access(m: Machine, s: State, t: int, process: int, page: int, f
         return BLOCKED
     begin_on_pages(s, t, mm, page, page + 1, FOLLOW_PAGE_PTE)
     s[t + T_MODE] = NO_HANDLE
-    s[t + T_FLAGS] = foll
+    s[t + T_FLAGS] = foll | FOLL_TOUCH
     if foll & FOLL_PIN:
         s[mm_at(m, mm) + MM_HAS_PINNED] = 1
     return follow_page_pte(m, s, t)
@@ -189,8 +191,8 @@ def follow_page_pte(m: Machine, s: State, t: int) -> int:
     if reads_readonly and m.k.gup_must_unshare(foll, anon, s[folio + EXCLUSIVE], cow):
         return faultin_page(m, s, t, FAULT_UNSHARE)
     grab(m, s, pfn, foll)
-    if foll & FOLL_WRITE and not bits & DIRTY:
-        s[folio + DIRTY_FOLIO] = 1  # FOLL_TOUCH: whoever asked is about to write; GUP-fast leaves that to the caller
+    if foll & FOLL_TOUCH and foll & FOLL_WRITE and not bits & DIRTY:
+        s[folio + DIRTY_FOLIO] = 1  # whoever asked is about to write; GUP-fast leaves that to the caller
     s[t + T_AUX] = 0
     if has_handle(s, t):
         record(m, s, t, pfn)

@@ -41,7 +41,6 @@ SHOWN_BY = {
     "restore_write_if_exclusive": "torn_snapshot_after_mprotect_clean",
     "clear_refs_skips_pinned": "clear_refs_and_pin",
     "clear_refs_alone": "clear_refs_and_faults",
-    "io_uring_pins_fast": "fixed_buffer_after_free",
     "populate_known": "populate_before_pin",
     "rdma_reads_what_it_reads": "shared_readonly_region",
     "block_dio_pins": "block_read_child_alive",
@@ -66,6 +65,7 @@ UNTOLD = {
         "the write fault that follows counts references, too, and comes to the same; what is gone is a second place "
         "to decide"
     ),
+    "io_uring_pins_fast": "the same pages with the same flags, only without mmap_lock; fork makes the fast path yield",
 }
 
 #: The test in which a proposal fails where the newest kernel does not.
