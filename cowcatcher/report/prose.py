@@ -83,7 +83,7 @@ def flags_text(foll: int) -> str:
     """``FOLL_PIN|WRITE|LONGTERM``."""
     from cowcatcher import state
 
-    names = ("PIN", "GET", "NONE", "WRITE", "FORCE", "LONGTERM", "FAST")
+    names = ("PIN", "GET", "TOUCH", "WRITE", "FORCE", "LONGTERM", "FAST")
     found = [name for name in names if foll & int(getattr(state, f"FOLL_{name}"))]
     return f"FOLL_{'|'.join(found)}" if found else "no flags"
 
