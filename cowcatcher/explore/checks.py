@@ -20,8 +20,13 @@ from cowcatcher.state import (
     FREE,
     HELD,
     KIND,
+    LOCKED,
     LRU_BATCH,
     MAPCOUNT,
+    MM_FORKING,
+    MM_LOCK,
+    MM_PTL,
+    MM_WP_SEQ,
     MODE_ODP,
     MODE_PIN,
     MODE_PROMISES,
@@ -47,6 +52,7 @@ from cowcatcher.state import (
     Machine,
     State,
     folio_at,
+    mm_at,
     pte_at,
     slot_at,
 )
@@ -109,6 +115,10 @@ def unbalanced(m: Machine, final: bytes) -> bool:
 
 
 def _counts_left(m: Machine, s: State) -> bool:
+    for mm in range(m.n_procs):
+        at = mm_at(m, mm)
+        if s[at + MM_LOCK] or s[at + MM_PTL] or s[at + MM_FORKING] or s[at + MM_WP_SEQ] & 1:
+            return True  # a lock that nobody holds any more
     for slot in range(m.slots, m.slots + m.n_slots * m.slot_size, m.slot_size):
         # A page that only the swap cache still holds would be freed by reclaim at any time.
         pfn = s[slot + SLOT_PFN]
@@ -120,6 +130,7 @@ def _counts_left(m: Machine, s: State) -> bool:
         return True
     for folio in range(folio_at(m, FIRST_PFN), folio_at(m, m.n_pfns), m.folio_size):
         cached = 1 if s[folio + KIND] == FILE else 0
-        if s[folio + REFS] - s[folio + LRU_BATCH] != cached or s[folio + PINS] or s[folio + MAPCOUNT]:
+        refs = s[folio + REFS] - s[folio + LRU_BATCH]
+        if refs != cached or s[folio + PINS] or s[folio + MAPCOUNT] or s[folio + LOCKED]:
             return True
     return False

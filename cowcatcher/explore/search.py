@@ -49,6 +49,7 @@ class Exploration:
     moved: set[int] = field(default_factory=set)
     promised: bool = False
     stopped: str = ""  # why the search did not finish; empty if it did
+    covered: int = 0  # where it stopped, every execution of at most so many steps had been judged
 
     def path(self, state: int) -> list[tuple[int, bytes]]:
         """(task, state) from the first step to ``state``: a shortest way."""
@@ -72,6 +73,7 @@ def search(m: Machine, initial: bytes, kernel_tasks: frozenset[int], limits: Lim
         if at % _LOOK_EVERY == _LOOK_EVERY - 1:
             found.stopped = limits.reached(len(found.states), started, m.size)
             if found.stopped:
+                found.covered = max(depth_of[at] - 1, 0)
                 break
         state = found.states[at]
         moved: set[int] = set()

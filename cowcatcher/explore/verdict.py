@@ -168,7 +168,7 @@ def judge(program: Program, m: Machine, kernel: Kernel, found: Exploration) -> C
         reason = f"stopped at {found.stopped}: other outcomes and violations may be missing" if found.stopped else ""
     elif found.stopped:
         verdict = Verdict.UNKNOWN
-        reason = f"stopped at {found.stopped}, having seen all executions up to {found.depth - 1} steps"
+        reason = f"stopped at {found.stopped}, having seen all executions up to {found.covered} steps"
     else:
         verdict, reason = Verdict.HOLDS, ""
     return CheckResult(
