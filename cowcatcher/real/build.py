@@ -66,13 +66,13 @@ def _build(compiler: str, target: Path) -> None:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        workplace = tempfile.TemporaryDirectory(dir=target.parent, prefix="build-")
+        scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix="build-")
     except OSError as e:
         raise BuildError(
             f"cannot write to {target.parent}: {e.strerror}; set XDG_CACHE_HOME to a directory that can be written"
         ) from e
     said = ""
-    with workplace as place:
+    with scratch as place:
         made = Path(place) / "agent"
         for linkage in LINKAGES:
             command = [compiler, *linkage, *FLAGS, *map(str, sources()), "-o", str(made)]
