@@ -47,8 +47,7 @@ MM_SIZE = 8
 MMAP_WRITER = 255
 
 # --- vma: one per mm and page; a VMA of several pages is several equal ones, since no rule here looks at its extent ---
-VMA_FLAGS = 0
-VMA_SIZE = 1
+VMA_SIZE = 1  # its flags, and nothing else
 
 VM_MAPPED = 1
 VM_READ = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -108,8 +108,3 @@ def _smallest(
         if found:
             return found
     return []
-
-
-def line_through(kernels: Iterable[Kernel]) -> list[Kernel]:
-    """The given kernels that lie on the line, in its order: what can be bisected."""
-    return sorted((k for k in kernels if k.place is not None), key=lambda k: k.place or 0)

@@ -8,7 +8,7 @@ from cowcatcher.kernels import Kernel
 from cowcatcher.report.check_ktap import result_line
 from cowcatcher.report.record import Record, document, kernel_record
 from cowcatcher.report.run_record import exit_status
-from cowcatcher.report.run_text import notes_of
+from cowcatcher.report.run_text import notes_of, standings_text
 from cowcatcher.report.style import Style, columns, counted, wrapped
 
 STANDINGS = ("pass", "fail", "unknown", "skip")
@@ -104,15 +104,8 @@ def _notes(doc: Record, style: Style) -> list[str]:
 
 
 def _summary(doc: Record, style: Style) -> str:
-    summary = doc["summary"]
-    parts = [style.good(f"{summary['pass']} as the model says")]
-    if summary["fail"]:
-        parts.append(style.bad(f"{summary['fail']} DIFFER"))
-    if summary["unknown"]:
-        parts.append(style.unsure(f"{summary['unknown']} could not be told"))
-    if summary["skip"]:
-        parts.append(style.unsure(f"{summary['skip']} not applicable"))
-    return f"{counted(summary['tests'], 'test')} on {counted(len(doc['on']), 'kernel')}: {', '.join(parts)}"
+    what = f"{counted(doc['summary']['tests'], 'test')} on {counted(len(doc['on']), 'kernel')}"
+    return f"{what}: {standings_text(doc['summary'], style, 'not applicable')}"
 
 
 def table_ktap(doc: Record) -> str:

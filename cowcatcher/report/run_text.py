@@ -90,16 +90,21 @@ def _came_of(step: Record) -> str:
     return f"-> {step['result'] or step['outcome'].replace('_', ' ')}"
 
 
-def _summary(doc: Record, style: Style) -> str:
-    summary = doc["summary"]
+def standings_text(summary: Record, style: Style, skipped: str) -> str:
+    """How many results stand how; ``skipped`` says what those are that were not applicable."""
     parts = [style.good(f"{summary['pass']} as the model says")]
     if summary["fail"]:
         parts.append(style.bad(f"{summary['fail']} DIFFER"))
     if summary["unknown"]:
         parts.append(style.unsure(f"{summary['unknown']} could not be told"))
     if summary["skip"]:
-        parts.append(style.unsure(f"{summary['skip']} not applicable here"))
-    text = f"{counted(summary['tests'], 'test')}: {', '.join(parts)}"
+        parts.append(style.unsure(f"{summary['skip']} {skipped}"))
+    return ", ".join(parts)
+
+
+def _summary(doc: Record, style: Style) -> str:
+    summary = doc["summary"]
+    text = f"{counted(summary['tests'], 'test')}: {standings_text(summary, style, 'not applicable here')}"
     nothing = not doc["interrupted"] and not (summary["pass"] or summary["fail"] or summary["unknown"])
     return text + ("\nNothing could be run; 'cowcatcher doctor' says what is missing." if nothing else "")
 
