@@ -31,7 +31,7 @@ TAIL: Final = 8
 EMULATED_CPU: Final = "qemu64,-cx16"
 #: oops: a kernel that has gone wrong is a lost machine and not one that answers on; panic: the end of it, at once;
 #: proc_mem: a distribution's choice of who may write through protections is none of the rules under test.
-COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always -- --init"
+COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always"
 
 
 class VmError(Exception):
@@ -48,6 +48,10 @@ class Settings:
 
     ``icount``: time is counted in instructions, 2**icount nanoseconds each, so that a run can be repeated byte for
     byte; another number gives another interleaving of interrupts. ``boot``: seconds to the agent's first word.
+    ``append``: more words for the kernel's command line, such as a parameter that chooses a known-bad variant.
+    ``machine`` and ``devices``: values of QEMU's ``-machine`` and of one ``-device`` each, in this order.
+    ``modules``: names of kernel modules that are loaded in this order, with what they depend on, where the kernel has
+    them as modules; before them, what the swap device is made of.
     """
 
     accelerator: str = "tcg"
@@ -55,6 +59,10 @@ class Settings:
     memory: int = MEMORY
     icount: int | None = None
     boot: float = BOOT
+    append: tuple[str, ...] = ()
+    machine: str = "pc"
+    devices: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
 
 def emulator() -> str:
@@ -75,13 +83,17 @@ def command(vmlinux: Path, initramfs: Path, console: Path, settings: Settings) -
     """The whole command line. ttyS0 is the console and goes to a file, ttyS1 is QEMU's own standard output."""
     kvm = settings.accelerator == "kvm" and settings.icount is None
     words = [
-        emulator(), "-accel", "kvm" if kvm else "tcg", "-cpu", "host" if kvm else EMULATED_CPU,
+        emulator(), "-machine", settings.machine,
+        "-accel", "kvm" if kvm else "tcg", "-cpu", "host" if kvm else EMULATED_CPU,
         "-m", str(settings.memory), "-smp", str(settings.cpus),
         "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console",
         "-chardev", "stdio,id=answers,signal=off", "-serial", "chardev:answers",
-        "-kernel", str(vmlinux), "-initrd", str(initramfs), "-append", COMMAND_LINE,
+        "-kernel", str(vmlinux), "-initrd", str(initramfs),
+        "-append", " ".join([COMMAND_LINE, *settings.append, "-- --init"]),
     ]  # fmt: skip
+    for device in settings.devices:
+        words += ["-device", device]
     if settings.icount is not None:
         words += ["-icount", f"shift={settings.icount},sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
     return words

@@ -216,11 +216,11 @@ class _Kernel:
         return seen
 
     def _modules(self) -> list[Path]:
-        """Those that this kernel has: not every one needs all of them, and a test without swap says so."""
+        """Those that this kernel has: not every one needs all of them, and a test says what it lacks."""
         from cowcatcher.real.images import ImageError, module_files
 
         files: dict[Path, None] = {}
-        for name in WANTED_MODULES:
+        for name in (*WANTED_MODULES, *self.settings.modules):
             with suppress(ImageError):
                 files.update(dict.fromkeys(module_files(self.image, [name])))
         return list(files)

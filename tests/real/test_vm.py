@@ -189,6 +189,15 @@ def test_counted_instructions_are_emulated_ones() -> None:
     assert "file,id=console,path=a,,b" in words
 
 
+def test_settings_reach_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "emulator", lambda: EMULATOR)
+    settings = Settings(append=("iommu=on", "bug=1"), machine="q35", devices=("intel-iommu,intremap=on", "edu"))
+    words = qemu.command(Path("k"), Path("i"), Path("c"), settings)
+    assert words[words.index("-machine") + 1] == "q35"
+    assert words[words.index("-append") + 1].endswith(" iommu=on bug=1 -- --init")
+    assert [words[i + 1] for i, word in enumerate(words) if word == "-device"] == ["intel-iommu,intremap=on", "edu"]
+
+
 def test_version_of_a_distributions_kernel(kernel: KernelImage, tmp_path: Path) -> None:
     record = {"packages": [{"version": "5.10.223-1"}]}
     assert vm.version_of(kernel) == "5.10.0-test"
