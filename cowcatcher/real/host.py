@@ -13,7 +13,7 @@ from cowcatcher.litmus.ast import Test
 if TYPE_CHECKING:
     import subprocess
 
-    from cowcatcher.real.lower import Lowered
+    from cowcatcher.real.lower import Facilities, Lowered
 
 Status: TypeAlias = Literal["ok", "not applicable", "could not tell", "timeout", "crash"]
 #: What a register holds: a value, "ok" after a statement that gives none, an error's name.
@@ -91,14 +91,14 @@ def run_host(
     the agent, such as ``setpriv …``.
     """
     from cowcatcher.litmus.order import NoOrder
-    from cowcatcher.real.lower import Facilities, NotApplicable, lower
+    from cowcatcher.real.lower import NotApplicable, lower
 
-    facilities = Facilities(swap=has_swap(), soft_dirty=has_soft_dirty())
+    here = facilities()
     lowered: list[Lowered] = []
     answers: list[Observation | None] = []
     for test in tests:
         try:
-            lowered.extend([lower(test, facilities)] * repeat)
+            lowered.extend([lower(test, here)] * repeat)
             answers.extend([None] * repeat)
         except (NotApplicable, NoOrder) as e:
             answers.extend(Observation(test.name, "not applicable", str(e), run) for run in range(repeat))
@@ -127,6 +127,13 @@ def run_lowered(
             for lowered, answers in zip(left, conversation, strict=False):
                 seen.append(read_answers(lowered, answers, timeout))
     return seen
+
+
+def facilities() -> Facilities:
+    """What this machine has for tests."""
+    from cowcatcher.real.lower import Facilities
+
+    return Facilities(swap=has_swap(), soft_dirty=has_soft_dirty())
 
 
 def has_swap() -> bool:

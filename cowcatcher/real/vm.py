@@ -43,6 +43,7 @@ class Report:
     log: Path
     lost: int = 0
     problems: tuple[str, ...] = ()
+    facilities: Facilities | None = None  # None if no machine came up
 
 
 def run_vm(
@@ -130,10 +131,10 @@ def run_image(
             refused[number] = str(e)
     ran = _Kernel(image, agent, settings, stop)
     answers = iter(ran.run(lowered, timeout, trace))
-    facilities = Facilities(swap=ran.facts.get("swap") == "1", soft_dirty=ran.facts.get("soft_dirty") == "1")
+    facilities = ran.facilities
     observations: list[Observation] = []
     for number, test in enumerate(tests):
-        why = refused.get(number) or (_lacks(test, facilities) if ran.facts else None)
+        why = refused.get(number) or (_lacks(test, facilities) if facilities else None)
         for again in range(repeat):
             seen = None if number in refused else next(answers)
             if seen is None or why is not None:
@@ -180,11 +181,21 @@ class _Kernel:
     def release(self) -> str:
         return self.facts.get("release", self.image.release)
 
+    @property
+    def facilities(self) -> Facilities | None:
+        from cowcatcher.real.lower import Facilities
+
+        if not self.facts:
+            return None
+        return Facilities(swap=self.facts.get("swap") == "1", soft_dirty=self.facts.get("soft_dirty") == "1")
+
     def report(self, observations: list[Observation]) -> Report:
         import time
 
-        seconds = time.monotonic() - self.began
-        return Report(observations, self.release, self.boot, seconds, self.log, self.lost, tuple(self.problems))
+        return Report(
+            observations, self.release, self.boot, time.monotonic() - self.began, self.log, self.lost,
+            tuple(self.problems), self.facilities,
+        )  # fmt: skip
 
     def run(self, tests: Sequence[Lowered], timeout: float, trace: bool) -> list[Observation]:
         from cowcatcher.real.qemu import remember
