@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -84,16 +85,17 @@ def run_host(
     trace: bool = False,
     agent: Path | None = None,
     wrapper: Sequence[str] = (),
+    prefer: Sequence[str] = (),
 ) -> list[Observation]:
     """Every test ``repeat`` times on this kernel; the runs of a test stand together, in the order of ``tests``.
 
     ``timeout`` is one run's, in seconds. ``trace`` notes the pages after every step. ``wrapper`` is a command that runs
-    the agent, such as ``setpriv …``.
+    the agent, such as ``setpriv …``. ``prefer``: backends to take where a pin can be had in several ways.
     """
     from cowcatcher.litmus.order import NoOrder
     from cowcatcher.real.lower import NotApplicable, lower
 
-    here = facilities()
+    here = facilities(agent, wrapper, prefer)
     lowered: list[Lowered] = []
     answers: list[Observation | None] = []
     for test in tests:
@@ -129,11 +131,28 @@ def run_lowered(
     return seen
 
 
-def facilities() -> Facilities:
-    """What this machine has for tests."""
+def facilities(agent: Path | None = None, wrapper: Sequence[str] = (), prefer: Sequence[str] = ()) -> Facilities:
+    """What this machine has for tests run by ``wrapper``. ``prefer``: backends to take where there is a choice."""
+    from cowcatcher.real.build import agent_path
     from cowcatcher.real.lower import Facilities
 
-    return Facilities(swap=has_swap(), soft_dirty=has_soft_dirty())
+    backends = backends_here((*wrapper, str(agent or agent_path())))
+    return Facilities(swap=has_swap(), soft_dirty=has_soft_dirty(), backends=backends, prefer=tuple(prefer))
+
+
+@cache
+def backends_here(command: tuple[str, ...]) -> dict[str, str]:
+    """Each backend of this agent, and what this machine lacks for it: "" if nothing."""
+    import subprocess
+
+    said = subprocess.run([*command, "--backends"], capture_output=True, text=True, check=False)
+    found: dict[str, str] = {}
+    for line in said.stdout.splitlines():
+        word, name, *what = line.split()
+        found[name] = " ".join(what) if word == "lacks" else ""
+    if not found:
+        raise AgentError(f"the agent did not say what it can do: {said.stderr.strip() or 'no message'}")
+    return found
 
 
 def has_swap() -> bool:
@@ -258,6 +277,7 @@ def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
 
     from cowcatcher.litmus.printer import statement_text
     from cowcatcher.litmus.statements import SIGNATURES
+    from cowcatcher.real.backends import BACKENDS
 
     registers: dict[str, Result] = {}
     pins: dict[str, Result] = {}
@@ -272,6 +292,8 @@ def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
         match words:
             case ["setup", mapping, what, kind, number]:
                 reason = _setup_failure(lowered, int(mapping), what, kind, int(number))
+            case ["lacks", backend, *what]:
+                reason = f"no {BACKENDS[backend].what} here: {' '.join(what)}"
             case ["pin", _, pin, page, pfn]:
                 if int(pfn, 16):
                     pinned[lowered.pins[int(pin)][0], int(page)] = int(pfn, 16)
@@ -345,16 +367,17 @@ def _where(lowered: Lowered, step: int) -> str:
 
 def _setup_failure(lowered: Lowered, mapping: int, what: str, kind: str, number: int) -> str:
     """Why a test could not even begin, in terms of what is missing."""
+    from cowcatcher.real.backends import BACKENDS
+
     name = lowered.test.memory[mapping].name if mapping < len(lowered.test.memory) else "?"
     error = _error_name(number) if kind == "error" else _signal_name(number) if kind == "signal" else kind
     huge = mapping < len(lowered.test.memory) and lowered.test.memory[mapping].kind.startswith("hugetlb")
-    if what == "io_uring_setup":
-        hint = "ulimit -l" if error == "ENOMEM" else "/proc/sys/kernel/io_uring_disabled"
-        return f"io_uring_setup() failed with {error}: see {hint}"
     if what == "huge_page":
         return f"{name}: the kernel gave no transparent huge page (see /sys/kernel/mm/transparent_hugepage/enabled)"
     if huge and what in ("mmap", "touch"):
         return f"{name}: no huge page to be had, {what} gave {error} (see /proc/sys/vm/nr_hugepages)"
+    if what in BACKENDS:
+        return f"{BACKENDS[what].what} could not be had: {error}"
     return f"setting {name} up: {what} gave {error}"
 
 

@@ -6,6 +6,7 @@ The text, one item a line, all numbers decimal unless said otherwise:
     actor p|t|d OWNER                   in order, from 0; actor 0 is the first process; OWNER: a thread's process
     map KIND TOUCH PAGES STRIDE LENGTH PROT      in order, from 0; TOUCH w, r or -; sizes in bytes; PROT as mprotect()
     cell MAPPING OFFSET VALUE           an initial value, in every page of the mapping
+    pin BACKEND w|r                     in order, from 0; w: the device may write
     step ACTOR OP MAPPING PAGE OFFSET TARGET VALUE FATAL
                                         PAGE -1: the whole mapping; TARGET: an actor, event or pin; FATAL 1: a SIGSEGV
                                         ends the process
@@ -15,6 +16,7 @@ and the answers:
 
     test ID
     setup MAPPING WHAT ANSWER NUMBER    a preparation did not succeed
+    lacks BACKEND WORDS                 what this machine lacks for a pin of the test
     pin STEP PIN PAGE PFN               the frame behind a pin when it was taken; PFN hexadecimal, 0: not to be had
     step STEP ANSWER NUMBER             ANSWER value, error (errno), signal, killed, not_run (its process is gone),
                                         blocked (waits for what can no longer come)
@@ -27,12 +29,14 @@ and the answers:
 
 from __future__ import annotations
 
+from collections import abc
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from cowcatcher.litmus.ast import Flags, Mapping, Number, Place, Statement, Test
+from cowcatcher.litmus.ast import Flags, Mapping, Name, Number, Place, Statement, Test
 from cowcatcher.litmus.order import OrderedStep, argument, ordered
 from cowcatcher.litmus.printer import statement_text
+from cowcatcher.real.backends import BACKENDS, DIRECT_IO, OWN, Backend, Class, choose
 
 PAGE: Final = 4096
 HUGE_PAGE: Final = 2 << 20
@@ -47,13 +51,9 @@ ADVICE: Final = {
 }  # fmt: skip
 PROT: Final = {"NONE": 0, "R": 1, "RW": 3}
 
-#: Interfaces that take the same pin as an io_uring fixed buffer: writable, long-term, FOLL_PIN.
-SAME_CLASS: Final = {
-    "io_uring_register": None,
-    "ibv_reg_mr": "io_uring fixed buffer for an RDMA memory region",
-    "vfio_map": "io_uring fixed buffer for a VFIO mapping",
-    "xdp_umem": "io_uring fixed buffer for an AF_XDP packet area",
-}
+#: What takes long-term pins.
+REGISTRATIONS: Final = {"io_uring_register", "ibv_reg_mr", "vfio_map", "xdp_umem"}
+DIRECT: Final = {"dio_read", "dio_write"}
 PLAIN: Final = {
     "load", "store", "fork", "vfork", "exit", "exec", "wait", "post", "await", "munmap", "mprotect", "mremap", "mlock",
     "madvise", "clear_refs", "unpin", "dma_read", "dma_write",
@@ -63,8 +63,6 @@ REMOTE: Final = {
 }  # fmt: skip
 NOT_HERE: Final = {
     "odp_reg_mr": "on-demand paging needs RDMA hardware",
-    "dio_read": "holding a direct read in flight needs a block device that waits",
-    "dio_write": "holding a direct write in flight needs a block device that waits",
     "ksm_scan": "it would switch on a daemon that scans every process of this machine",
     "migrate": "moving a chosen page needs a second memory node",
 }
@@ -80,6 +78,10 @@ class Facilities:
 
     swap: bool = False
     soft_dirty: bool = False
+    #: Each backend, and what the machine lacks for it: "" if nothing.
+    backends: abc.Mapping[str, str] = field(default_factory=lambda: {"uring": "", "pipe": ""})
+    #: Which of them to take where there is a choice.
+    prefer: tuple[str, ...] = ()
 
 
 class LoweredStep(NamedTuple):
@@ -96,6 +98,7 @@ class Lowered:
     steps: tuple[LoweredStep, ...]
     actors: tuple[str, ...]
     pins: tuple[tuple[str, Place], ...]  # name ("" if it has none) and what was pinned
+    backends: tuple[str, ...]  # of each pin
     stand_ins: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -114,8 +117,8 @@ class _Lowering:
     facilities: Facilities
     lines: list[str] = field(default_factory=list)
     pins: list[tuple[str, Place]] = field(default_factory=list)
+    backends: list[tuple[Backend, bool]] = field(default_factory=list)  # of each pin, and whether the device may write
     pin_numbers: dict[str, int] = field(default_factory=dict)
-    piped: set[int] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
     scattered: set[str] = field(default_factory=set)  # mappings whose pages mremap() moved one by one
     events: list[str] = field(default_factory=list)
@@ -134,10 +137,13 @@ class _Lowering:
             self.lines.append(f"actor {actor.kind[0]} {owner}")
         for mapping in self.test.memory:
             self._map(mapping)
+        before = len(self.lines)
         steps = [self._step(step) for step in schedule]
+        self.lines[before:before] = [f"pin {b.name} {'w' if writable else 'r'}" for b, writable in self.backends]
         notes = [f"kernel may {k.action}: did not happen by itself in an ordered run" for k in self.test.kernel_may]
         return Lowered(
             self.test, tuple(self.lines), tuple(steps), tuple(self.actors), tuple(self.pins),
+            tuple(b.name for b, _ in self.backends),
             tuple(dict.fromkeys(self.stand_ins)), tuple(notes),
         )  # fmt: skip
 
@@ -216,8 +222,9 @@ class _Lowering:
             elif op == "madvise":
                 value = self._advice(statement)
             elif op not in PLAIN:
-                op = self._pin_op(statement, what)
-                pin = target = self._new_pin(statement, place, op)
+                backend, writable = self._backend(statement, what)
+                op, pin = "pin", self._new_pin(statement, place, backend, writable)
+                target = pin
         elif op not in PLAIN:
             raise NotApplicable(f"{text}: the agent has no such statement")
         fatal = int(op in ("load", "store") and statement.target is None)
@@ -243,47 +250,50 @@ class _Lowering:
 
     # --- pins ---------------------------------------------------------------------------------------------------
 
-    def _pin_op(self, statement: Statement, mapping: Mapping) -> str:
-        """Which of the agent's two ways to hold a page this statement is."""
+    def _backend(self, statement: Statement, mapping: Mapping) -> tuple[Backend, bool]:
+        """Which of the agent's ways to hold a page this statement is, and whether the device may write then."""
         op, text = statement.op, statement_text(statement)
         flags = next((set(a.names) for a in statement.args if isinstance(a, Flags)), set[str]())
-        if op in ("vmsplice", "get") and mapping.kind.startswith("hugetlb"):
-            raise NotApplicable(f"{text}: a pipe has too few slots for huge pages")
-        if op == "vmsplice":
-            return "pipe_pin"
-        if op == "get":
+        forces = False
+        if op in ("vmsplice", "get"):
+            kind, writable = Class.PLAIN, "WRITE" in flags
             if flags & {"WRITE", "FORCE", "LONGTERM"}:
                 raise NotApplicable(f"{text}: the only FOLL_GET reference to be had here is vmsplice's, for reading")
-            self.stand_ins.append(f"vmsplice for {text}")
-            return "pipe_pin"
-        if op in SAME_CLASS:
-            if len(statement.args) > 1:
-                raise NotApplicable(f"{text}: io_uring always pins for writing, so it is no read-only pin")
-            if stand_in := SAME_CLASS[op]:
-                self.stand_ins.append(stand_in)
+        elif op in REGISTRATIONS:
+            kind, writable = Class.LONGTERM, len(statement.args) == 1
             forces = op == "ibv_reg_mr"
         elif op == "pin":
-            if "WRITE" not in flags:
-                raise NotApplicable(f"{text}: io_uring always pins for writing; no FOLL_PIN for reading is to be had")
+            kind, writable = Class.LONGTERM, "WRITE" in flags
             if "LONGTERM" not in flags:
-                raise NotApplicable(f"{text}: a short-term write pin takes a direct read held in flight")
-            self.stand_ins.append(f"io_uring fixed buffer for {text}")
+                raise NotApplicable(f"{text}: which interface takes short-term pins depends on the kernel")
             forces = "FORCE" in flags
+        elif op in DIRECT:
+            names = [a.text for a in statement.args if isinstance(a, Name)]
+            kind, writable = DIRECT_IO[names[0] if names else "BLOCK"], op == "dio_read"
         else:
             raise NotApplicable(f"{text}: the agent has no such statement")
-        if forces and self._may_be_unwritable(mapping):
-            raise NotApplicable(f"{text}: io_uring does not override a protection, as this pin does (FOLL_FORCE)")
-        return "uring_pin"
+        usable = [name for name, lack in self.facilities.backends.items() if not lack]
+        backend = choose(kind, writable, usable, own=OWN.get(op, ""), prefer=self.facilities.prefer)
+        if backend is None:
+            raise NotApplicable(f"{text}: {self._none_of(kind, writable)}")
+        if backend.name == "pipe" and mapping.kind.startswith("hugetlb"):
+            raise NotApplicable(f"{text}: a pipe has too few slots for huge pages")
+        if op == "ibv_reg_mr" and not writable and backend.name != OWN[op]:
+            raise NotApplicable(f"{text}: older kernels pin it for writing all the same, {backend.what} does not")
+        if forces and not backend.forces and self._may_be_unwritable(mapping):
+            raise NotApplicable(f"{text}: {backend.what} does not override a protection, as this pin does (FOLL_FORCE)")
+        if kind in (Class.LONGTERM, Class.PLAIN) and backend.name != OWN.get(op):
+            self.stand_ins.append(f"{backend.what} for {text}")
+        return backend, writable
 
     def _may_be_unwritable(self, mapping: Mapping) -> bool:
         protects = (s for a in self.test.actors for s in a.body if s.op == "mprotect" and argument(s) == mapping.name)
         return mapping.prot == "R" or any(argument(s, 1) != "RW" for s in protects)
 
-    def _new_pin(self, statement: Statement, place: Place, op: str) -> int:
+    def _new_pin(self, statement: Statement, place: Place, backend: Backend, writable: bool) -> int:
         number = len(self.pins)
         self.pins.append((statement.target or "", place))
-        if op == "pipe_pin":
-            self.piped.add(number)
+        self.backends.append((backend, writable))
         if statement.target:
             self.pin_numbers[statement.target] = number
             self.released.discard(statement.target)
@@ -295,8 +305,18 @@ class _Lowering:
             raise NotApplicable(f"{text}: in the ordered form {place.name} is not taken before it is used")
         if statement.op == "unpin":
             self.released.add(place.name)
-        elif place.name in self.released:
-            raise NotApplicable(f"{text}: io_uring refuses to use a buffer once it is released")
-        elif statement.op == "dma_write" and number in self.piped:
-            raise NotApplicable(f"{text}: a pipe holds its pages for reading; nothing writes through it")
+        backend, writable = self.backends[number]
+        if place.name in self.released and statement.op != "unpin":
+            raise NotApplicable(f"{text}: {backend.what} refuses to use memory once it is released")
+        if statement.op == "dma_write" and not writable:
+            raise NotApplicable(f"{text}: {backend.what} only reads this memory")
+        if statement.op == "dma_read" and backend.kind in DIRECT_IO.values() and writable:
+            raise NotApplicable(f"{text}: a direct read writes memory and does not read it")
         return number
+
+    def _none_of(self, kind: Class, writable: bool) -> str:
+        """Nothing here takes such a pin: what would, and why it does not."""
+        able = [b for b in BACKENDS.values() if b.kind is kind and (b.writes if writable else b.reads)]
+        lacks = [f"{b.what}: {self.facilities.backends.get(b.name, 'not on this machine')}" for b in able]
+        what = f"{'writable' if writable else 'read-only'} {kind}"
+        return f"no {what} is to be had here ({'; '.join(lacks) or 'no way to take one is known'})"

@@ -10,7 +10,7 @@ console's last lines say more, and another machine does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,10 +55,11 @@ def run_vm(
     trace: bool = False,
     agent: Path | None = None,
     settings: Settings | None = None,
+    prefer: Sequence[str] = (),
 ) -> list[Observation]:
     """As :func:`cowcatcher.real.host.run_host`, on the kernel of ``image``."""
     return run_image(
-        tests, image, timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings
+        tests, image, timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings, prefer=prefer
     ).observations
 
 
@@ -70,6 +71,7 @@ def run_vms(
     repeat: int = 1,
     trace: bool = False,
     settings: Settings | None = None,
+    prefer: Sequence[str] = (),
     finished: Callable[[KernelImage, Report], None] = lambda image, report: None,
 ) -> dict[str, Report]:
     """Several kernels side by side, as many as this machine has cores and memory for.
@@ -91,7 +93,7 @@ def run_vms(
         runs = {
             pool.submit(
                 run_image, tests, image,
-                timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings, stop=stop,
+                timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings, prefer=prefer, stop=stop,
             ): image
             for image in images
         }  # fmt: skip
@@ -115,6 +117,7 @@ def run_image(
     trace: bool = False,
     agent: Path | None = None,
     settings: Settings | None = None,
+    prefer: Sequence[str] = (),
     stop: threading.Event | None = None,
 ) -> Report:
     """Every test ``repeat`` times on this kernel, and what there is to tell about its machines."""
@@ -123,13 +126,14 @@ def run_image(
 
     lowered: list[Lowered] = []
     refused: dict[int, str] = {}
+    hoped = Facilities(swap=True, soft_dirty=True, backends=backends_of(image), prefer=tuple(prefer))
     for number, test in enumerate(tests):
         try:
             # What the kernel has is known once it runs: until then everything is taken to be there.
-            lowered.extend([lower(test, Facilities(swap=True, soft_dirty=True))] * repeat)
+            lowered.extend([lower(test, hoped)] * repeat)
         except (NotApplicable, NoOrder) as e:
             refused[number] = str(e)
-    ran = _Kernel(image, agent, settings, stop)
+    ran = _Kernel(image, agent, settings, stop, hoped)
     answers = iter(ran.run(lowered, timeout, trace))
     facilities = ran.facilities
     observations: list[Observation] = []
@@ -154,11 +158,42 @@ def _lacks(test: Test, facilities: Facilities) -> str | None:
     return None
 
 
+def backends_of(image: KernelImage) -> dict[str, str]:
+    """What a machine with this kernel lacks for each backend, as far as the kernel's configuration tells."""
+    from cowcatcher.real.backends import promised
+
+    config = image.config.read_text() if image.config else None
+    return promised(config, modules=image.modules is not None)
+
+
+def equipped(settings: Settings, backends: Iterable[str]) -> Settings:
+    """The settings of a machine that has what these backends need."""
+    from cowcatcher.real.backends import BACKENDS
+
+    def united(here: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*here, *more]))
+
+    for backend in (BACKENDS[name] for name in dict.fromkeys(backends)):
+        settings = replace(
+            settings,
+            machine=backend.machine or settings.machine,
+            devices=united(settings.devices, backend.devices),
+            append=united(settings.append, backend.append),
+            modules=united(settings.modules, backend.modules),
+        )
+    return settings
+
+
 class _Kernel:
     """One kernel's machines, one after another as they get lost."""
 
     def __init__(
-        self, image: KernelImage, agent: Path | None, settings: Settings | None, stop: threading.Event | None
+        self,
+        image: KernelImage,
+        agent: Path | None,
+        settings: Settings | None,
+        stop: threading.Event | None,
+        hoped: Facilities,
     ) -> None:
         import threading
         import time
@@ -170,6 +205,7 @@ class _Kernel:
         self.agent = agent or agent_path()
         self.settings = settings or Settings(accelerator(image.vmlinux, self.agent))
         self.stop = stop or threading.Event()
+        self.hoped = hoped
         self.log = log_of(image.name)
         self.facts: dict[str, str] = {}
         self.problems: list[str] = []
@@ -183,11 +219,9 @@ class _Kernel:
 
     @property
     def facilities(self) -> Facilities | None:
-        from cowcatcher.real.lower import Facilities
-
         if not self.facts:
             return None
-        return Facilities(swap=self.facts.get("swap") == "1", soft_dirty=self.facts.get("soft_dirty") == "1")
+        return replace(self.hoped, swap=self.facts.get("swap") == "1", soft_dirty=self.facts.get("soft_dirty") == "1")
 
     def report(self, observations: list[Observation]) -> Report:
         import time
@@ -201,6 +235,7 @@ class _Kernel:
         from cowcatcher.real.qemu import remember
 
         seen: list[Observation] = []
+        self.settings = equipped(self.settings, [name for lowered in tests for name in lowered.backends])
         modules = self._modules() if tests else []
         self.log.unlink(missing_ok=True)
         while len(seen) < len(tests) and self.lost < MOST_LOST:

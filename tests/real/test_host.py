@@ -87,7 +87,7 @@ def test_the_seed(wait: str, run: Run, need_frames: None) -> None:
     assert seen.status == "ok", seen.reason
     assert (seen.registers["r0"], seen.registers["r1"]) == (2, 3)
     assert seen.deaths == {"child": "exit"}
-    assert seen.stand_ins == ("io_uring fixed buffer for an RDMA memory region",)
+    assert seen.stand_ins == ("io_uring fixed buffer for mr = ibv_reg_mr(buf)",)
     (page,) = seen.pages
     assert page.pfn == seen.pinned["mr", 0]
     assert page.mapcount == 1

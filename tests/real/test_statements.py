@@ -394,12 +394,11 @@ def test_hugetlb_page(run: Run) -> None:
 @pytest.mark.parametrize(
     ("memory", "statement", "missing"),
     [
-        ("x = anon(1)", "q = dio_read(x)", "block device"),
         ("x = anon(1)", "q = odp_reg_mr(x)", "RDMA hardware"),
-        ("x = anon(1)", "q = pin(x, READ|LONGTERM)", "always pins for writing"),
+        ("x = anon(1)", "q = pin(x, READ|LONGTERM)", "no read-only long-term pin"),
         ("x = anon(1)", "q = pin(x, WRITE)", "short-term"),
-        ("x = anon(1)", "q = get(x, WRITE)", "vmsplice"),
-        ("x = anon(1)", "q = vfio_map(x, READONLY)", "read-only pin"),
+        ("x = anon(1)", "q = get(x, WRITE)", "for reading"),
+        ("x = anon(1)", "q = vfio_map(x, READONLY)", "no read-only long-term pin"),
         ("x = anon(1, prot=R)", "q = pin(x, WRITE|FORCE|LONGTERM)", "FOLL_FORCE"),
         ("x = anon(1)", "ksm_scan()", "daemon"),
         ("x = anon(1)", "migrate(x)", "memory node"),

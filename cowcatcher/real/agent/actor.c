@@ -4,7 +4,6 @@
 #include "agent.h"
 
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -168,24 +167,9 @@ static struct reply spawn(int actor)
 	return error ? failure(error) : success(0);
 }
 
-/* Where a page in the middle cannot be had, vmsplice() takes those before it; the error comes with the next call. */
-static struct reply splice_all(int pipe, struct iovec range)
-{
-	while (range.iov_len) {
-		ssize_t n = vmsplice(pipe, &range, 1, SPLICE_F_NONBLOCK);
-
-		if (n < 0)
-			return failure(errno);
-		range.iov_base = (char *)range.iov_base + n;
-		range.iov_len -= (size_t)n;
-	}
-	return success(0);
-}
-
 static struct reply execute(int actor, const struct request *rq)
 {
 	void *at = (void *)(uintptr_t)rq->addr;
-	struct iovec range = {at, rq->len};
 
 	switch (rq->op) {
 	case LOAD:
@@ -225,10 +209,8 @@ static struct reply execute(int actor, const struct request *rq)
 		return outcome(madvise(at, rq->len, (int)rq->value));
 	case CLEAR_REFS:
 		return clear_refs();
-	case URING_PIN:
-		return outcome(syscall(SYS_io_uring_register, rq->fd, IORING_REGISTER_BUFFERS, &range, 1));
-	case PIPE_PIN:
-		return splice_all(rq->fd, range);
+	case PIN:
+		return hold(rq);
 	case VM_READ:
 	case VM_WRITE:
 		return process_vm(rq);

@@ -12,8 +12,7 @@
  *    down if the coordinator dies, yet not when some process in the middle of the family exits.
  *  - Nothing is reaped before the test is over. A zombie has lost its memory already, which is all that the tests are
  *    about, and keeps its pid and the process group from being given to somebody else in the meantime.
- *  - "Devices" live in the coordinator, which never maps the memory under test: io_uring rings whose fixed buffers the
- *    test processes register, and pipes into which they vmsplice.
+ *  - "Devices" live in the coordinator, which never maps the memory under test: see struct backend in agent.h.
  */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -42,8 +41,8 @@
 static const char *const op_names[N_OPS] = {
 	[LOAD] = "load", [STORE] = "store", [FORK] = "fork", [VFORK] = "vfork", [EXIT] = "exit", [EXEC] = "exec",
 	[MUNMAP] = "munmap", [MPROTECT] = "mprotect", [MREMAP] = "mremap", [MLOCK] = "mlock", [MADVISE] = "madvise",
-	[CLEAR_REFS] = "clear_refs", [URING_PIN] = "uring_pin", [PIPE_PIN] = "pipe_pin", [VM_READ] = "vm_read",
-	[VM_WRITE] = "vm_write", [MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [HANG] = "hang", [CRASH] = "crash",
+	[CLEAR_REFS] = "clear_refs", [PIN] = "pin", [VM_READ] = "vm_read", [VM_WRITE] = "vm_write",
+	[MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [HANG] = "hang", [CRASH] = "crash",
 	[WAIT] = "wait", [POST] = "post", [AWAIT] = "await", [UNPIN] = "unpin", [DMA_READ] = "dma_read",
 	[DMA_WRITE] = "dma_write",
 };
@@ -214,23 +213,23 @@ static enum heard begin_child(const struct step *st, struct reply *reply)
 
 static enum heard take_pin(int index, const struct step *st, struct request *rq, struct reply *reply)
 {
-	struct actor *who = &test.actors[st->actor];
 	struct pin *pin = &test.pins[st->target];
 	enum heard heard;
 
-	rq->fd = st->op == URING_PIN ? ring_fd(st->target) : pin->pipe[1];
-	if (st->op == PIPE_PIN && st->page == WHOLE) /* a pipe has few slots: the named pages, not a whole huge page */
+	if (st->page == WHOLE) /* the named pages, not all of the huge page that they begin */
 		rq->len = test.maps[st->slot].pages * test.maps[st->slot].stride;
+	rq->pin = st->target;
+	rq->backend = backend_of(pin->backend->name);
+	rq->fd = pin->fd;
+	pin->addr = rq->addr;
+	pin->len = rq->len;
+	pin->stride = test.maps[st->slot].stride;
 	heard = ask(st->actor, rq, reply);
-	if (heard == HEARD && reply->kind == VALUE) {
-		pin->state = st->op == URING_PIN ? ON_RING : IN_PIPE;
-		pin->addr = rq->addr;
-		pin->stride = test.maps[st->slot].stride;
-		print_pin(index, st->target, process_of(who)->pid, rq->addr, rq->len, pin->stride);
-	} else if (st->op == PIPE_PIN) { /* no pin, so none of its pages either */
-		pin->state = IN_PIPE;
-		unpin(st->target);
-	}
+	pin->held = heard == HEARD && reply->kind == VALUE;
+	if (pin->held)
+		print_pin(index, st->target, process_of(&test.actors[st->actor])->pid, rq->addr, rq->len, pin->stride);
+	else
+		pin->backend->release(st->target); /* no pin, so none of its pages either */
 	return heard;
 }
 
@@ -302,7 +301,7 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 	}
 	rq.addr = address(mm, st->slot, st->page) + st->offset;
 	rq.len = st->page == WHOLE ? map->length : map->stride;
-	if (st->op == URING_PIN || st->op == PIPE_PIN)
+	if (st->op == PIN)
 		return take_pin(index, st, &rq, reply);
 	heard = ask(st->actor, &rq, reply);
 	if (heard == HEARD && reply->kind == SIGNAL && st->fatal)
@@ -403,27 +402,6 @@ static bool map_one(int slot)
 	return map->prot == (PROT_READ | PROT_WRITE) || prepare(slot, "mprotect", protect_rq);
 }
 
-static bool make_devices(void)
-{
-	for (int i = 0; i < test.n_steps; i++) {
-		const struct step *st = &test.steps[i];
-		struct pin *pin = &test.pins[st->target];
-		int error = 0;
-
-		if (st->op == URING_PIN)
-			error = ring_open(st->target);
-		else if (st->op == PIPE_PIN && pin->pipe[0] < 0 && pipe2(pin->pipe, O_NONBLOCK) < 0)
-			error = errno;
-		if (error) {
-			const char *what = st->op == URING_PIN ? "io_uring_setup" : "pipe";
-
-			printf("setup %d %s error %d\n", st->slot, what, error);
-			return false;
-		}
-	}
-	return true;
-}
-
 static bool start_family(void)
 {
 	pid_t pid;
@@ -475,7 +453,7 @@ static bool set_up(void)
 			return false;
 		}
 	}
-	if (!make_devices() || !start_family())
+	if (!open_pins() || !start_family())
 		return false;
 	/* Huge mappings last: see map_one(). */
 	for (int huge = 0; huge < 2; huge++)
@@ -562,6 +540,8 @@ static void clean_up(void)
 
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
+	for (int i = 0; i < test.n_pins; i++)
+		unpin(i); /* what a device holds up cannot die */
 	if (test.group > 0)
 		kill(-test.group, SIGKILL);
 	while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0) {
@@ -574,16 +554,7 @@ static void clean_up(void)
 		}
 		sigtimedwait(&chld, NULL, &nap);
 	}
-	for (int i = 0; i < MAX_PINS; i++) {
-		struct pin *pin = &test.pins[i];
-
-		if (pin->state != UNUSED)
-			unpin(i);
-		if (pin->pipe[0] >= 0) {
-			close(pin->pipe[0]);
-			close(pin->pipe[1]);
-		}
-	}
+	close_pins();
 	for (int a = 0; a < test.n_actors; a++) {
 		if (test.actors[a].near >= 0)
 			close(test.actors[a].near);
@@ -632,8 +603,6 @@ static int op_of(const char *name)
 static void new_test(const char *line)
 {
 	memset(&test, 0, sizeof(test));
-	for (int i = 0; i < MAX_PINS; i++)
-		test.pins[i].pipe[0] = test.pins[i].pipe[1] = -1;
 	for (int slot = 0; slot < MAX_SLOTS; slot++)
 		test.maps[slot].backing = -1;
 	if (sscanf(line, "test %ld %ld %d", &test.id, &test.timeout_ms, &test.trace) != 3)
@@ -683,6 +652,20 @@ static bool read_cell(const char *line)
 	return true;
 }
 
+static bool read_pin(const char *line)
+{
+	struct pin *pin = &test.pins[test.n_pins];
+	char name[16], direction;
+	int backend;
+
+	if (!in(test.n_pins, MAX_PINS) || sscanf(line, "pin %15s %c", name, &direction) != 2 ||
+	    (backend = backend_of(name)) < 0)
+		return false;
+	*pin = (struct pin){.backend = backends[backend], .writable = direction == 'w', .fd = -1};
+	test.n_pins++;
+	return true;
+}
+
 static bool read_step(const char *line)
 {
 	struct step *st = &test.steps[test.n_steps];
@@ -727,10 +710,14 @@ int main(int argc, char **argv)
 		coordinator = getppid();
 		start_process(atoi(argv[2]));
 	}
+	if (argc == 2 && !strcmp(argv[1], "--backends")) {
+		print_backends();
+		return 0;
+	}
 	if (argc == 3 && !strcmp(argv[1], "--files"))
 		files_dir = argv[2];
 	else if (argc != 1) {
-		fprintf(stderr, "usage: %s [--files DIRECTORY] < TESTS\n", argv[0]);
+		fprintf(stderr, "usage: %s [--files DIRECTORY] < TESTS, or %s --backends\n", argv[0], argv[0]);
 		return 2;
 	}
 	if (sysconf(_SC_PAGESIZE) != PAGE) {
@@ -753,7 +740,8 @@ int main(int argc, char **argv)
 			new_test(line);
 		else if (!strcmp(line, "run\n"))
 			run_test();
-		else if (!read_actor(line) && !read_map(line) && !read_cell(line) && !read_step(line))
+		else if (!read_actor(line) && !read_map(line) && !read_cell(line) && !read_pin(line) &&
+			 !read_step(line))
 			syntax(line);
 	}
 	return 0;

@@ -32,8 +32,8 @@ enum {
 /* Their names in the text: op_names in agent.c. */
 enum op {
 	/* executed by the actor */
-	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, URING_PIN, PIPE_PIN,
-	VM_READ, VM_WRITE, MEM_READ, MEM_WRITE, HANG, CRASH,
+	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, PIN, VM_READ, VM_WRITE,
+	MEM_READ, MEM_WRITE, HANG, CRASH,
 	/* executed by the coordinator */
 	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
 	/* not in the text */
@@ -45,6 +45,7 @@ struct request {
 	enum op op;
 	bool fatal; /* a SIGSEGV or SIGBUS is to be died of */
 	int fd; /* or -1 */
+	int pin, backend; /* PIN only: which pin, and whose hold() takes it */
 	pid_t pid; /* another process */
 	uint64_t addr, len, value;
 };
@@ -81,13 +82,36 @@ struct mapping {
 struct cell { int slot, offset; uint64_t value; };
 struct step { int actor, op, slot, page, offset, target; uint64_t value; int fatal; };
 
-enum pin_state { UNUSED, ON_RING, IN_PIPE };
-struct pin { enum pin_state state; uint64_t addr, stride; int pipe[2]; };
+/*
+ * A pin of the test. What is set by the backend: `fd`, for the actor that will take the pin, inherited and not closed on
+ * exec(); -1 if it needs none.
+ */
+struct pin {
+	const struct backend *backend;
+	bool writable; /* the device may write the memory, so the kernel has to be asked for that */
+	bool opened, held;
+	int fd;
+	uint64_t addr, len, stride; /* what was pinned, since it was */
+};
+
+/*
+ * A way to have memory held, and read or written, by something that has no page table: device.c lists them all. All but
+ * hold() are called in the coordinator, which never maps the memory under test.
+ */
+struct backend {
+	const char *name; /* in the text: real/backends.py */
+	const char *(*probe)(void); /* once, before the first use: what this machine lacks for it, or NULL */
+	int (*open)(int pin); /* before the test's processes exist: what a pin needs beforehand; an errno or 0 */
+	struct reply (*hold)(const struct request *rq); /* in the actor: pin rq->addr, rq->len by way of rq->fd */
+	struct reply (*dma)(int pin, const struct step *step); /* one word, read or written by the device */
+	struct reply (*release)(int pin); /* the pin ends; also called when hold() failed */
+	void (*close)(int pin); /* after the test, its processes gone; may be NULL */
+};
 
 struct test {
 	long id, timeout_ms;
 	int trace;
-	int n_actors, n_slots, n_cells, n_steps;
+	int n_actors, n_slots, n_cells, n_steps, n_pins;
 	struct actor actors[MAX_ACTORS];
 	struct mapping maps[MAX_SLOTS];
 	struct cell cells[MAX_CELLS];
@@ -130,11 +154,24 @@ _Noreturn void start_process(int actor);
 /* init.c */
 _Noreturn void run_as_init(void);
 
-/* device.c; ring_open() returns an errno */
-int ring_open(int pin);
-int ring_fd(int pin);
+/* device.c */
+extern const struct backend *const backends[];
+int backend_of(const char *name); /* or -1 */
+bool open_pins(void); /* false, with the reason printed, when a pin of the test cannot be had on this machine */
+void close_pins(void);
+struct reply hold(const struct request *rq);
 struct reply dma(const struct step *step);
 struct reply unpin(int pin);
+void print_backends(void);
+
+/* The offset of the word that a DMA step is about, from the start of what was pinned. */
+static inline uint64_t pin_offset(const struct step *step)
+{
+	return step->page * test.pins[step->target].stride + step->offset;
+}
+
+/* One each in a file of its name */
+extern const struct backend uring, pipe_backend;
 
 /* pages.c */
 void open_kernel_files(void);

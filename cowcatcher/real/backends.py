@@ -1,0 +1,95 @@
+"""What can hold memory on a real kernel: the agent's backends, what each needs, and which may stand in for which.
+
+A statement such as ``vfio_map(x)`` names an interface; a backend is something the agent can do. Where the interface's
+own backend is not to be had, another one of the same class stands in, and the result says so: a class is what the
+memory management sees, which kind of reference is taken and for how long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Class(StrEnum):
+    """What the memory management sees of a pin."""
+
+    LONGTERM = "long-term pin"
+    PLAIN = "plain reference"
+    BLOCK = "direct I/O to a block device"
+    FUSE = "direct I/O to a FUSE file system"
+    NFS = "direct I/O to an NFS file system"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One of the agent's (``struct backend`` in agent.h), named as there.
+
+    ``writes``: can take a pin through which the device may write; ``reads``: one through which it only reads.
+    ``forces``: it pins with FOLL_FORCE. ``config``: what a kernel must have been built with. ``modules``: loaded, where
+    the kernel has them as modules, in the machine that runs it. ``machine``, ``devices``, ``append``: what that machine
+    must be made with, as in ``qemu.Settings``.
+    """
+
+    name: str
+    kind: Class
+    what: str
+    writes: bool = True
+    reads: bool = False
+    forces: bool = False
+    config: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    machine: str = ""
+    devices: tuple[str, ...] = ()
+    append: tuple[str, ...] = ()
+
+
+_ALL: Final = (
+    Backend("uring", Class.LONGTERM, "io_uring fixed buffer", config=("IO_URING",)),
+    Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
+)  # fmt: skip
+BACKENDS: Final[Mapping[str, Backend]] = {b.name: b for b in _ALL}
+
+#: The interfaces with a backend of their own. What other statements take, ``lower`` decides by their flags.
+OWN: Final = {
+    "io_uring_register": "uring",
+    "vmsplice": "pipe",
+    "vfio_map": "vfio",
+    "ibv_reg_mr": "rxe",
+    "xdp_umem": "xdp",
+}
+DIRECT_IO: Final = {"BLOCK": Class.BLOCK, "FUSE": Class.FUSE, "NFS": Class.NFS}
+
+
+def promised(config: str | None, *, modules: bool) -> dict[str, str]:
+    """Each backend, and what a kernel with this configuration, a file's text, lacks for it.
+
+    None: nothing is known, so everything is hoped for. ``modules``: whether there are modules to be loaded. What else
+    it lacks, the agent finds out.
+    """
+    if config is None:
+        return dict.fromkeys(BACKENDS, "")
+    has = {word for word in config.split() if word.startswith("CONFIG_")}
+    settings = ("=y", "=m") if modules else ("=y",)
+    lacks: dict[str, str] = {}
+    for backend in BACKENDS.values():
+        missing = [o for o in backend.config if all(f"CONFIG_{o}{setting}" not in has for setting in settings)]
+        lacks[backend.name] = f"the kernel was built without CONFIG_{missing[0]}" if missing else ""
+    return lacks
+
+
+def choose(
+    kind: Class, writable: bool, usable: Iterable[str], *, own: str = "", prefer: Iterable[str] = ()
+) -> Backend | None:
+    """The backend for a pin of this class: one that is preferred, else the interface's own, else any; None without any.
+
+    ``usable``: names of those that the machine has.
+    """
+    there = set(usable)
+    fit = [
+        b for b in BACKENDS.values() if b.name in there and b.kind is kind and (b.writes if writable else b.reads)
+    ]  # fmt: skip
+    ranked = sorted(fit, key=lambda b: (b.name not in set(prefer), b.name != own))
+    return ranked[0] if ranked else None
