@@ -45,21 +45,29 @@ def warn(text: str) -> None:
 
 
 class Progress:
-    """One line that is written over again and again, on a terminal; nothing at all elsewhere."""
+    """One line that is written over again and again, on a terminal. Elsewhere nothing, or a line every so many seconds.
 
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._last = 0.0
+    May be shown by several threads.
+    """
+
+    def __init__(self, elsewhere: float = float("inf")) -> None:
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._every = _EVERY if self._terminal else elsewhere
+        self._last = 0.0 if self._terminal else time.monotonic()
         self._length = 0
 
     def show(self, text: str) -> None:
         now = time.monotonic()
-        if self._shown and now - self._last >= _EVERY:
-            self._last = now
+        if now - self._last < self._every:
+            return
+        self._last = now
+        if self._terminal:
             text = text[:79]
             sys.stderr.write("\r" + text.ljust(self._length))
             sys.stderr.flush()
             self._length = len(text)
+        else:
+            warn(text)
 
     def clear(self) -> None:
         if self._length:

@@ -39,6 +39,16 @@ def sources() -> list[Path]:
     return sorted(SOURCE.glob("*.c"))
 
 
+def digest() -> str:
+    """Of the agent's sources: two agents that share it do the same."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for path in sorted(SOURCE.glob("*.[ch]")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:20]
+
+
 def agent_path() -> Path:
     """The agent's executable, built now unless this source was built by this compiler before."""
     import hashlib
@@ -51,10 +61,8 @@ def agent_path() -> Path:
             "program; install one, such as `apt install gcc libc6-dev` or `dnf install gcc glibc-static`; or set CC"
         )
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    digest = hashlib.sha256(b"\0".join([version, " ".join(FLAGS).encode()]))
-    for path in sorted(SOURCE.glob("*.[ch]")):
-        digest.update(path.read_bytes())
-    target = cache_dir() / f"agent-{digest.hexdigest()[:20]}"
+    made_from = b"\0".join([version, " ".join(FLAGS).encode(), digest().encode()])
+    target = cache_dir() / f"agent-{hashlib.sha256(made_from).hexdigest()[:20]}"
     if not target.exists():
         _build(compiler, target)
     return target

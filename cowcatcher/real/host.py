@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -77,6 +77,14 @@ class Observation:
     microseconds: int = 0
 
 
+#: Called with every observation as soon as it is made, and with its place in the list that is returned in the end.
+Observed: TypeAlias = Callable[[int, Observation], None]
+
+
+def unobserved(place: int, seen: Observation) -> None:
+    pass
+
+
 def run_host(
     tests: Sequence[Test],
     *,
@@ -86,6 +94,7 @@ def run_host(
     agent: Path | None = None,
     wrapper: Sequence[str] = (),
     prefer: Sequence[str] = (),
+    observed: Observed = unobserved,
 ) -> list[Observation]:
     """Every test ``repeat`` times on this kernel; the runs of a test stand together, in the order of ``tests``.
 
@@ -103,9 +112,13 @@ def run_host(
             lowered.extend([lower(test, here)] * repeat)
             answers.extend([None] * repeat)
         except (NotApplicable, NoOrder) as e:
-            answers.extend(Observation(test.name, "not applicable", str(e), run) for run in range(repeat))
-    ran = iter(run_lowered(lowered, timeout=timeout, trace=trace, agent=agent, wrapper=wrapper))
-    return [replace(next(ran), run=i % repeat) if o is None else o for i, o in enumerate(answers)]
+            answers.extend([Observation(test.name, "not applicable", str(e))] * repeat)
+    seen: list[Observation] = []
+    with closing(_run_each(lowered, timeout, trace, agent, wrapper)) as ran:
+        for place, known in enumerate(answers):
+            seen.append(replace(known or next(ran), run=place % repeat))
+            observed(place, seen[-1])
+    return seen
 
 
 def run_lowered(
@@ -117,18 +130,24 @@ def run_lowered(
     wrapper: Sequence[str] = (),
 ) -> list[Observation]:
     """The tests one after another, by one agent for as many as it survives, then by another for the rest."""
+    return list(_run_each(tests, timeout, trace, agent, wrapper))
+
+
+def _run_each(
+    tests: Sequence[Lowered], timeout: float, trace: bool, agent: Path | None, wrapper: Sequence[str]
+) -> Generator[Observation, None, None]:
     from cowcatcher.real.build import agent_path
 
     if not tests:
-        return []
+        return
     command = [*wrapper, str(agent or agent_path())]
-    seen: list[Observation] = []
-    while len(seen) < len(tests):
-        left = tests[len(seen) :]
+    done = 0
+    while done < len(tests):
+        left = tests[done:]
         with closing(_converse(left, command, timeout, trace)) as conversation:
             for lowered, answers in zip(left, conversation, strict=False):
-                seen.append(read_answers(lowered, answers, timeout))
-    return seen
+                done += 1
+                yield read_answers(lowered, answers, timeout)
 
 
 def facilities(agent: Path | None = None, wrapper: Sequence[str] = (), prefer: Sequence[str] = ()) -> Facilities:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cowcatcher.litmus.ast import Test
-from cowcatcher.real.host import Observation
+from cowcatcher.real.host import Observation, Observed, unobserved
 from cowcatcher.real.qemu import Lost, Machine, Settings
 
 if TYPE_CHECKING:
@@ -30,6 +30,19 @@ if TYPE_CHECKING:
 MOST_LOST: Final = 5
 #: Where the kernel has them as modules: what the swap device is made of.
 WANTED_MODULES: Final = ("loop",)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked of one kernel: each of these tests once, in this order, in machines that are made like this.
+
+    ``name`` is what the kernel is called here, such as an image's name with a variant; no two jobs share one.
+    """
+
+    name: str
+    image: KernelImage
+    tests: Sequence[Test]
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +77,39 @@ def run_vm(
 
 
 def run_vms(
-    tests: Sequence[Test],
-    images: Sequence[KernelImage],
+    jobs: Sequence[Job],
     *,
     timeout: float = 10.0,
-    repeat: int = 1,
     trace: bool = False,
-    settings: Settings | None = None,
     prefer: Sequence[str] = (),
-    finished: Callable[[KernelImage, Report], None] = lambda image, report: None,
+    observed: Callable[[Job, int, Observation], None] = lambda job, place, seen: None,
+    finished: Callable[[Job, Report], None] = lambda job, report: None,
 ) -> dict[str, Report]:
-    """Several kernels side by side, as many as this machine has cores and memory for.
+    """Several kernels side by side, as many as this machine has cores and memory for; the reports by the jobs' names.
 
-    ``finished`` is called as each is done, from the thread of the caller. If that is interrupted, so are all machines.
+    ``observed`` is called with each observation as soon as it is made and the place of its test among the job's, from
+    as many threads as there are machines; ``finished`` as each kernel is done, from the thread of the caller. If that
+    is interrupted, so are all machines.
     """
     import threading
     from concurrent.futures import ThreadPoolExecutor, as_completed
+    from functools import partial
 
     from cowcatcher.real.build import agent_path
     from cowcatcher.real.qemu import accelerator, at_once
 
-    if not images:
+    if not jobs:
         return {}
     agent, stop = agent_path(), threading.Event()
-    settings = settings or Settings(accelerator(images[0].vmlinux, agent))
+    usual = Settings(accelerator(jobs[0].image.vmlinux, agent))
     reports: dict[str, Report] = {}
-    with ThreadPoolExecutor(min(len(images), at_once(settings))) as pool:
+    with ThreadPoolExecutor(min(len(jobs), *(at_once(job.settings or usual) for job in jobs))) as pool:
         runs = {
             pool.submit(
-                run_image, tests, image,
-                timeout=timeout, repeat=repeat, trace=trace, agent=agent, settings=settings, prefer=prefer, stop=stop,
-            ): image
-            for image in images
+                run_image, job.tests, job.image, name=job.name, timeout=timeout, trace=trace, agent=agent,
+                settings=job.settings or usual, prefer=prefer, stop=stop, observed=partial(observed, job),
+            ): job
+            for job in jobs
         }  # fmt: skip
         try:
             for done in as_completed(runs):
@@ -105,13 +119,14 @@ def run_vms(
             stop.set()
             for run in runs:
                 run.cancel()
-    return {image.name: reports[image.name] for image in images}
+    return {job.name: reports[job.name] for job in jobs}
 
 
 def run_image(
     tests: Sequence[Test],
     image: KernelImage,
     *,
+    name: str = "",
     timeout: float = 10.0,
     repeat: int = 1,
     trace: bool = False,
@@ -119,32 +134,50 @@ def run_image(
     settings: Settings | None = None,
     prefer: Sequence[str] = (),
     stop: threading.Event | None = None,
+    observed: Observed = unobserved,
 ) -> Report:
-    """Every test ``repeat`` times on this kernel, and what there is to tell about its machines."""
+    """Every test ``repeat`` times on this kernel, and what there is to tell about its machines.
+
+    ``name`` is what its console's log is called, by default the image's. ``observed``: as for ``run_host``; what
+    cannot be run on any machine comes first.
+    """
+    from functools import lru_cache
+
     from cowcatcher.litmus.order import NoOrder
     from cowcatcher.real.lower import Facilities, NotApplicable, lower
 
+    seen: dict[int, Observation] = {}
     lowered: list[Lowered] = []
-    refused: dict[int, str] = {}
     hoped = Facilities(swap=True, soft_dirty=True, backends=backends_of(image), prefer=tuple(prefer))
+    ran = _Kernel(name or image.name, image, agent, settings, stop, hoped)
+    places: list[int] = []  # of the lowered ones
+
+    def saw(place: int, one: Observation) -> None:
+        seen[place] = replace(one, run=place % repeat)
+        observed(place, seen[place])
+
     for number, test in enumerate(tests):
+        every = range(number * repeat, (number + 1) * repeat)
         try:
             # What the kernel has is known once it runs: until then everything is taken to be there.
             lowered.extend([lower(test, hoped)] * repeat)
+            places.extend(every)
         except (NotApplicable, NoOrder) as e:
-            refused[number] = str(e)
-    ran = _Kernel(image, agent, settings, stop, hoped)
-    answers = iter(ran.run(lowered, timeout, trace))
-    facilities = ran.facilities
-    observations: list[Observation] = []
-    for number, test in enumerate(tests):
-        why = refused.get(number) or (_lacks(test, facilities) if facilities else None)
-        for again in range(repeat):
-            seen = None if number in refused else next(answers)
-            if seen is None or why is not None:
-                seen = Observation(test.name, "not applicable", why or "", kernel=ran.release)
-            observations.append(replace(seen, run=again))
-    return ran.report(observations)
+            for place in every:
+                saw(place, Observation(test.name, "not applicable", str(e), kernel=ran.release))
+
+    @lru_cache(maxsize=1)  # the runs of a test stand together
+    def lacks(number: int) -> str | None:
+        return _lacks(tests[number], ran.facilities) if ran.facilities else None
+
+    def answered(one: Observation) -> None:
+        place = next(waiting)
+        why = lacks(place // repeat)
+        saw(place, one if why is None else Observation(one.test, "not applicable", why, kernel=one.kernel))
+
+    waiting = iter(places)
+    ran.run(lowered, timeout, trace, answered)
+    return ran.report([seen[place] for place in sorted(seen)])
 
 
 def _lacks(test: Test, facilities: Facilities) -> str | None:
@@ -189,6 +222,7 @@ class _Kernel:
 
     def __init__(
         self,
+        name: str,
         image: KernelImage,
         agent: Path | None,
         settings: Settings | None,
@@ -206,7 +240,7 @@ class _Kernel:
         self.settings = settings or Settings(accelerator(image.vmlinux, self.agent))
         self.stop = stop or threading.Event()
         self.hoped = hoped
-        self.log = log_of(image.name)
+        self.log = log_of(name)
         self.facts: dict[str, str] = {}
         self.problems: list[str] = []
         self.boot = 0.0
@@ -231,21 +265,21 @@ class _Kernel:
             tuple(self.problems), self.facilities,
         )  # fmt: skip
 
-    def run(self, tests: Sequence[Lowered], timeout: float, trace: bool) -> list[Observation]:
+    def run(
+        self, tests: Sequence[Lowered], timeout: float, trace: bool, observed: Callable[[Observation], None]
+    ) -> None:
+        """``observed`` is called with an observation for each test, in their order."""
         from cowcatcher.real.qemu import remember
 
-        seen: list[Observation] = []
         self.settings = equipped(self.settings, [name for lowered in tests for name in lowered.backends])
         modules = self._modules() if tests else []
         self.log.unlink(missing_ok=True)
-        while len(seen) < len(tests) and self.lost < MOST_LOST:
-            left = tests[len(seen) :]
+        left, why = tests, ""
+        while left and self.lost < MOST_LOST:
             texts = [lowered.text(number, timeout, trace) for number, lowered in enumerate(left)]
             machine = Machine(self.image.vmlinux, self.agent, modules, "".join(texts), self.settings, self.log)
-            lost, crashed = self._converse(machine, left, timeout, seen)
-            if machine.facts:
-                self.facts, self.problems = machine.facts, machine.problems
-                self.boot = self.boot or machine.boot
+            done, lost, crashed = self._converse(machine, left, timeout, observed)
+            left = left[done:]
             if lost and self.settings.accelerator == "kvm":  # which may be KVM's own fault: once more without
                 remember("tcg", lost)
                 self.settings = replace(self.settings, accelerator="tcg")
@@ -255,11 +289,10 @@ class _Kernel:
                 if crashed is None:  # it did not come up: no test is to blame, and none can be run
                     why = f"the virtual machine did not start: {lost}"
                     break
-                seen.append(crashed)
-        seen += [
-            Observation(lowered.test.name, "could not tell", why, kernel=self.release) for lowered in tests[len(seen) :]
-        ]
-        return seen
+                observed(crashed)
+                left = left[1:]
+        for lowered in left:
+            observed(Observation(lowered.test.name, "could not tell", why, kernel=self.release))
 
     def _modules(self) -> list[Path]:
         """Those that this kernel has: not every one needs all of them, and a test says what it lacks."""
@@ -272,30 +305,40 @@ class _Kernel:
         return list(files)
 
     def _converse(
-        self, machine: Machine, tests: Sequence[Lowered], timeout: float, seen: list[Observation]
-    ) -> tuple[str, Observation | None]:
-        """One machine's life. Its observations are added to ``seen``; why it got lost, or "", and with which test."""
+        self, machine: Machine, tests: Sequence[Lowered], timeout: float, observed: Callable[[Observation], None]
+    ) -> tuple[int, str, Observation | None]:
+        """One machine's life: how many tests it finished; why it got lost, or "", and with which test."""
         from cowcatcher.real.host import GRACE, read_answers
 
-        waiting = iter(tests)
+        done = 0
         answers: list[list[str]] = []
         try:
             with closing(machine.lines(timeout + GRACE, self.stop)) as lines:
                 for words in lines:
+                    self._up(machine)
                     if words[0] == "test":
                         answers = []
                     answers.append(words)
                     if words[0] == "done":
-                        seen.append(replace(read_answers(next(waiting), answers, timeout), kernel=machine.release))
-                        answers = []
+                        observed(replace(read_answers(tests[done], answers, timeout), kernel=machine.release))
+                        done, answers = done + 1, []
         except Lost as e:
             if not machine.facts:
-                return str(e), None
-            if (at := next(waiting, None)) is not None:
-                crashed = read_answers(at, answers, timeout)
+                return done, str(e), None
+            self._up(machine)
+            if done < len(tests):
+                crashed = read_answers(tests[done], answers, timeout)
                 reason = crashed.reason.replace("the agent did not survive", "the virtual machine was lost in", 1)
-                return str(e), replace(crashed, status="crash", reason=f"{reason}: {e}", kernel=machine.release)
-        return "", None
+                crashed = replace(crashed, status="crash", reason=f"{reason}: {e}", kernel=machine.release)
+                return done, str(e), crashed
+        self._up(machine)
+        return done, "", None
+
+    def _up(self, machine: Machine) -> None:
+        """The machine is there, and has told what it has."""
+        if machine.facts:
+            self.facts, self.problems = machine.facts, machine.problems
+            self.boot = self.boot or machine.boot
 
 
 def version_of(image: KernelImage) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cowcatcher.explore.claims import Value
-from cowcatcher.explore.ordered import Prediction, predict
+from cowcatcher.explore.ordered import predict
 from cowcatcher.explore.program import NotModelled
 from cowcatcher.explore.search import Limits
-from cowcatcher.explore.verdict import Verdict, check
+from cowcatcher.explore.verdict import Checker, Verdict
 from cowcatcher.kernels import Kernel
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.order import NoOrder
@@ -20,25 +20,34 @@ _LIMITS = Limits(states=200_000, seconds=10.0)
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """``registers`` at the end of the ordered form, ``allowed`` at the end of any execution; None if not known."""
+    """What a modelled kernel does with a test; plain values, so that it can be recorded beside what was seen.
 
-    prediction: Prediction | None
-    registers: dict[str, Value] | None
-    allowed: list[dict[str, Value]] | None
+    ``registers`` at the end of the ordered form, ``claims`` whether each claim's condition is true there, ``allowed``
+    the registers at the end of any execution; each is None if not known, ``why_not`` says why the first two are not.
+    """
+
+    registers: dict[str, Value] | None = None
+    claims: list[bool] | None = None
+    allowed: list[dict[str, Value]] | None = None
     why_not: str = ""
 
 
-def prediction_for(test: Test, kernel: Kernel) -> Predicted:
+def prediction_for(test: Test, kernel: Kernel, checker: Checker | None = None) -> Predicted:
+    """``checker``: one for several kernels, which explores once for those that the test cannot tell apart."""
     try:
         prediction = predict(test, kernel)
     except (NotModelled, NoOrder) as error:
-        return Predicted(None, None, None, str(error))
-    result = check(test, kernel, _LIMITS)
+        return Predicted(why_not=str(error))
+    result = (checker or checker_for(test)).check(kernel)
     finished = result.verdict is Verdict.HOLDS or (
         result.verdict is Verdict.VIOLATED and result.states < _LIMITS.states
     )
     allowed = [_observable(o.registers) for o in result.outcomes] if finished else None
-    return Predicted(prediction, _observable(prediction.registers), allowed)
+    return Predicted(_observable(prediction.registers), list(prediction.claims), allowed)
+
+
+def checker_for(test: Test) -> Checker:
+    return Checker(test, _LIMITS)
 
 
 def _observable(registers: dict[str, Value]) -> dict[str, Value]:

@@ -1,82 +1,129 @@
-"""The dictionary behind ``run``: what was seen on the kernel of this machine, and what the model says of it."""
+"""The dictionary behind ``run`` and ``report``: what each kernel was seen to do beside what its own model says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from cowcatcher.explore.ordered import Prediction
-from cowcatcher.kernels import Kernel
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.printer import claim_text
-from cowcatcher.real.compare import Comparison
+from cowcatcher.real.compare import compare, evaluate
 from cowcatcher.real.host import Observation
-from cowcatcher.report.record import Record, document, kernel_record
+from cowcatcher.real.recording import OnKernel, Recording
+from cowcatcher.report.prediction import Predicted
+from cowcatcher.report.record import Record, document, exit_status
+
+STANDINGS = ("pass", "fail", "unknown", "skip")
+#: Of a test of which there is no run on that kernel: the recording ends before it.
+MISSING = "missing"
+
+#: By the model's name and the test's number.
+Predictions = Mapping[tuple[str, int], Predicted]
 
 
-def run_document(
-    release: str, kernel: Kernel, repeat: int, tests: Sequence[Record], interrupted: bool = False
-) -> Record:
-    """``kernel`` is the modelled one that stands for ``release``."""
-    standings = [t["standing"] for t in tests]
-    summary = {name: standings.count(name) for name in ("pass", "fail", "unknown", "skip")}
+def run_document(recording: Recording, predictions: Predictions, interrupted: bool = False) -> Record:
+    """Everything that a recording says. ``interrupted``: by Ctrl-C, just now."""
+    header = recording.header
+    tests: list[Record] = []
+    for number, test in enumerate(header.tests):
+        results: list[Record] = []
+        for kernel in header.kernels:
+            runs = recording.runs(kernel.name, number)
+            predicted = predictions.get((kernel.model["name"], number), Predicted(why_not="the model was not asked"))
+            results.append({"on": kernel.name, **(result_record(test, runs, predicted) if runs else _missing())})
+        tests.append({"name": test.name, "path": test.path, "description": test.description, "results": results})
+    standings = [result["standing"] for test in tests for result in test["results"]]
+    summary = {name: standings.count(name) for name in (*STANDINGS, MISSING)}
+    missing = {kernel.name: recording.missing(kernel.name) for kernel in header.kernels}
+    status = exit_status(summary)
     return document(
         "run",
-        release=release,
-        kernel=kernel_record(kernel) | {"summary": kernel.summary},
-        repeat=repeat,
-        tests=list(tests),
+        record=str(recording.path) if recording.path else None,
+        made=dict(header.made),
+        on=[_kernel_record(kernel, recording.machines.get(kernel.name, ())) for kernel in header.kernels],
+        repeat=header.options.repeat,
+        tests=tests,
+        missing={name: count for name, count in missing.items() if count},
         interrupted=interrupted,
-        summary={"tests": len(tests), **summary},
-        exit=130 if interrupted else exit_status(summary),
+        summary={"tests": len(tests), "results": len(standings), **summary},
+        exit=130 if interrupted else 3 if status == 0 and any(missing.values()) else status,
     )
 
 
-def exit_status(summary: dict[str, int]) -> int:
-    """1 if the kernel did anything that the model rules out; 3 if a run went wrong, or none could be made; else 0."""
-    if summary["fail"]:
-        return 1
-    return 3 if summary["unknown"] or not summary["pass"] else 0
+def _kernel_record(kernel: OnKernel, machines: Sequence[Record]) -> Record:
+    """``machines``: what is known of each time that it was set going."""
+    last = machines[-1] if machines else {}
+    return {
+        "name": kernel.name,
+        "release": kernel.release,
+        "uname": last.get("uname", ""),
+        "image": dict(kernel.image),
+        "kernel": dict(kernel.model),
+        "seconds": round(sum(m["seconds"] for m in machines), 3),
+        "boot": last.get("boot"),
+        "lost": sum(m.get("lost", 0) for m in machines),
+        "log": last.get("log"),
+        "problems": list(last.get("problems", ())),
+    }
 
 
-def run_record(
-    test: Test, runs: Sequence[Observation], found: Comparison, prediction: Prediction | None, not_predicted: str = ""
-) -> Record:
-    """One test; ``not_predicted`` says why there is no prediction."""
+def _missing() -> Record:
+    return {"standing": MISSING, "verdict": None, "predicted": None, "reason": "", "runs": 0}
+
+
+def result_record(test: Test, runs: Sequence[Observation], predicted: Predicted) -> Record:
+    """One test on one kernel; the registers and the log are those of the first run."""
+    found = compare(test, runs, predicted.allowed, predicted.registers)
+    first = runs[0]
     claims = [
         {
             "text": claim_text(c.claim),
             "verdict": c.verdict.value,
             "why": c.why,
-            "predicted": _claim_verdict(c.claim.kind, prediction.claims[i]) if prediction else None,
+            "predicted": _claim_verdict(c.claim.kind, predicted.claims[i]) if predicted.claims is not None else None,
         }
         for i, c in enumerate(found.claims)
     ]
-    first = runs[0] if runs else None
     record: Record = {
-        "name": test.name,
-        "path": test.path,
-        "description": test.description,
         "verdict": found.verdict.value,
         "reason": found.reason,
-        "predicted": _predicted_verdict(claims) if prediction else None,
-        "not_predicted": not_predicted,
+        "predicted": _predicted_verdict(claims) if predicted.claims is not None else None,
+        "not_predicted": predicted.why_not,
         "as_predicted": found.as_predicted,
         "allowed": found.allowed,
         "differences": list(found.differences),
         "claims": claims,
-        "registers": dict(first.registers) if first else {},
-        "blocked": list(first.blocked) if first else [],
+        "runs": len(runs),
+        "outcomes": _outcomes(test, runs),
+        "registers": dict(first.registers),
+        "blocked": list(first.blocked),
         "statuses": [seen.status for seen in runs],
         "log": [
             {"actor": d.actor, "statement": d.statement, "result": d.result, "outcome": d.outcome} for d in first.log
-        ]
-        if first
-        else [],
-        "stand_ins": list(first.stand_ins) if first else [],
-        "notes": list(first.notes) if first else [],
+        ],
+        "stand_ins": list(first.stand_ins),
+        "notes": list(first.notes),
         "microseconds": [seen.microseconds for seen in runs],
     }
-    return record | {"standing": _standing(record)}
+    return {"standing": _standing(record), **record}
+
+
+def _outcomes(test: Test, runs: Sequence[Observation]) -> list[Record]:
+    """How often the runs ended how, the most frequent first. Two that differ only in frame numbers ended alike."""
+    found: list[Record] = []
+    for seen in runs:
+        outcome = {
+            "status": seen.status,
+            "registers": dict(seen.registers),
+            "deaths": dict(seen.deaths),
+            "claims": [claim.verdict.value for claim in evaluate(test, seen)],
+        }
+        for other in found:
+            if other.items() >= outcome.items():
+                other["count"] += 1
+                break
+        else:
+            found.append({"count": 1, **outcome})
+    return sorted(found, key=lambda outcome: -int(outcome["count"]))
 
 
 def _claim_verdict(kind: str, truth: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,30 @@ from cowcatcher.litmus import parse_file
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.catalogue import find
 from cowcatcher.real.build import BuildError
-from cowcatcher.real.compare import compare
-from cowcatcher.real.host import OK, Observation
+from cowcatcher.real.host import OK, Observation, Observed
+from cowcatcher.real.recording import Header, OnKernel, Options, Recording
 from cowcatcher.report.prediction import prediction_for
-from cowcatcher.report.record import Record
-from cowcatcher.report.run_record import run_document, run_record
-from cowcatcher.report.run_text import run_ktap, run_text
+from cowcatcher.report.record import Record, kernel_record
+from cowcatcher.report.run_ktap import run_ktap
+from cowcatcher.report.run_record import result_record, run_document
+from cowcatcher.report.run_text import run_text
 from cowcatcher.report.style import PLAIN
 
 CASES = Path(__file__).parents[1] / "cli" / "cases"
 
 
 def record(test: Test, name: str, *runs: Observation) -> Record:
-    predicted = prediction_for(test, kernel(name))
-    found = compare(test, runs, predicted.allowed, predicted.registers)
-    return run_record(test, runs, found, predicted.prediction, predicted.why_not)
+    return result_record(test, runs, prediction_for(test, kernel(name)))
+
+
+def document(test: Test, name: str, *tests: Sequence[Observation], repeat: int = 1) -> Record:
+    """As it comes out of a file: the same test several times, each with its runs, on one kernel."""
+    on = OnKernel("host", "6.12.0-test", {}, kernel_record(kernel(name)) | {"summary": ""})
+    recording = Recording(None, Header((test,) * len(tests), (on,), Options(repeat=repeat)))
+    recording.seen = {("host", number, run.run): run for number, runs in enumerate(tests) for run in runs}
+    predicted = {(name, number): prediction_for(test, kernel(name)) for number in range(len(tests))}
+    doc: Record = json.loads(json.dumps(run_document(recording, predicted)))
+    return doc
 
 
 def seen(r0: int, r1: int, run: int = 0) -> Observation:
@@ -66,28 +76,50 @@ def test_without_a_prediction_the_claims_decide() -> None:
     assert "hugetlb" in good["not_predicted"]
 
 
+GOOD, BAD, LOST, NONE = (
+    seen(2, 3), seen(1, 2), Observation("t", "crash", "gone"), Observation("t", "not applicable", "no # swap"),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("standings", "status"),
-    [("pass", 0), ("pass skip", 0), ("skip", 3), ("", 3), ("pass unknown", 3), ("pass unknown fail", 1)],
+    ("tests", "status"),
+    [
+        ([GOOD], 0),
+        ([GOOD, NONE], 0),
+        ([NONE], 3),
+        ([GOOD, LOST], 3),
+        ([GOOD, LOST, BAD], 1),
+        ([GOOD, None], 3),  # the recording ends before it
+        ([BAD, None], 1),
+    ],
 )
-def test_exit_status(standings: str, status: int) -> None:
-    doc = run_document("6.12.0", kernel("v6.12"), 1, [{"standing": s} for s in standings.split()])
-    assert doc["exit"] == status
+def test_exit_status(tests: list[Observation | None], status: int, test: Test) -> None:
+    assert document(test, "v6.12", *([one] if one else [] for one in tests))["exit"] == status
 
 
 def test_text_and_ktap(test: Test) -> None:
-    tests = [record(test, "v6.12", seen(1, 2)), record(test, "v6.12", Observation("t", "not applicable", "no # swap"))]
-    doc = json.loads(json.dumps(run_document("6.12.0-test", kernel("v6.12"), 1, tests)))
+    doc = document(test, "v6.12", [BAD], [NONE])
     text = run_text(doc, PLAIN)
     assert "Linux 6.12.0-test, modelled as v6.12; 1 run of each test" in text
     assert "DIFFERS" in text
     assert "r0: 1 here, 2 in the model" in text
     assert "no execution of the model ends like this" in text
-    assert "0 as the model says, 1 DIFFER, 1 not applicable here" in text
+    assert "0 as the model says, 1 DIFFER, 1 not applicable" in text
     ktap = run_ktap(doc).splitlines()
     assert ktap[:2] == ["KTAP version 1", "1..2"]
     assert "not ok 1 rdma_fork_write" in ktap
     assert "ok 2 rdma_fork_write # SKIP no swap" in ktap
+
+
+def test_what_differs_from_run_to_run_is_counted(test: Test) -> None:
+    runs = [*(seen(2, 3, run) for run in range(7)), *(seen(1, 2, run) for run in range(7, 10))]
+    doc = document(test, "v5.7", runs, repeat=10)
+    (result,) = doc["tests"][0]["results"]
+    assert [(o["count"], o["registers"]["r0"]) for o in result["outcomes"]] == [(7, 2), (3, 1)]
+    text = run_text(doc, PLAIN)
+    assert "flaky 7/10" in text
+    assert "3/10: r0=1 r1=2" in text
+    assert "# 3/10 ok" in run_ktap(doc)
 
 
 def test_no_compiler_is_told_and_not_thrown(
@@ -96,26 +128,22 @@ def test_no_compiler_is_told_and_not_thrown(
     def fail(*_: object, **__: object) -> list[Observation]:
         raise BuildError("no C compiler found")
 
-    monkeypatch.setattr("cowcatcher.real.host.run_host", fail)
+    monkeypatch.setattr("cowcatcher.cli.running.run_host", fail)
     assert main(["run", "seed"]) == 3
     assert capsys.readouterr().err == "cowcatcher: no C compiler found\nTry 'cowcatcher doctor'.\n"
 
 
 def test_an_interrupt_keeps_what_was_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    calls = 0
+    def interrupted(tests: list[Test], observed: Observed, **_: object) -> list[Observation]:
+        for place, one in enumerate(tests[:2]):
+            observed(place, Observation(one.name, "not applicable", "made up"))
+        raise KeyboardInterrupt
 
-    def interrupted(tests: list[Test], **_: object) -> list[Observation]:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return [Observation(tests[0].name, "not applicable", "made up")]
-
-    monkeypatch.setattr("cowcatcher.real.host.run_host", interrupted)
+    monkeypatch.setattr("cowcatcher.cli.running.run_host", interrupted)
     assert main(["run", "seed", "--json"]) == 130
     doc = json.loads(capsys.readouterr().out)
     assert doc["interrupted"]
-    assert len(doc["tests"]) == 2
+    assert (doc["summary"]["skip"], doc["summary"]["missing"], doc["missing"]) == (2, 15, {"host": 15})
 
 
 def test_the_seed_is_there() -> None:

@@ -10,17 +10,17 @@ import pytest
 
 from cowcatcher.cli import main
 from cowcatcher.litmus.ast import Test
-from cowcatcher.real.host import OK, Observation
+from cowcatcher.real.host import OK, Observation, Observed
 from cowcatcher.real.images import KernelImage
 from cowcatcher.real.qemu import VmError
-from cowcatcher.real.vm import Report
+from cowcatcher.real.vm import Job, Report
 
 CASES = Path(__file__).parents[1] / "cli" / "cases"
 WRITE = str(CASES / "rdma_fork_write.cow")
 
 
-def seen(test: Test, r0: int, r1: int, run: int = 0) -> Observation:
-    return Observation(test.name, "ok", run=run, registers={"mr": OK, "r0": r0, "r1": r1})
+def seen(test: Test, r0: int, r1: int) -> Observation:
+    return Observation(test.name, "ok", registers={"mr": OK, "r0": r0, "r1": r1})
 
 
 @pytest.fixture
@@ -35,32 +35,35 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"5.10": image("5.10", "5.10.223"), "6.12": image("6.12", "6.12.107")}
 
     def run_vms(
-        tests: Sequence[Test],
-        images: Sequence[KernelImage],
+        jobs: Sequence[Job],
         *,
-        repeat: int,
-        finished: Callable[[KernelImage, Report], None],
+        observed: Callable[[Job, int, Observation], None],
+        finished: Callable[[Job, Report], None],
         **_: object,
     ) -> None:
-        for one in reversed(images):
-            good = one.name == "6.12"
+        for job in reversed(jobs):
+            good = job.name == "6.12"
             lost = Observation("t", "crash", "the virtual machine was lost in p: fork(c)")
-            runs = [seen(t, 2, 3, run) if good else lost for t in tests for run in range(repeat)]
-            finished(one, Report(runs, one.release, 2.5, 4.0, Path("/nowhere/log"), lost=int(not good)))
+            runs = [seen(t, 2, 3) if good else lost for t in job.tests]
+            for place, run in enumerate(runs):
+                observed(job, place, run)
+            finished(job, Report(runs, job.image.release, 2.5, 4.0, Path("/nowhere/log"), lost=int(not good)))
+
+    def run_host(tests: Sequence[Test], observed: Observed, **_: object) -> None:
+        for place, test in enumerate(tests):
+            observed(place, seen(test, 1, 2))
 
     monkeypatch.setattr("cowcatcher.real.images.installed", lambda: list(there.values()))
-    monkeypatch.setattr("cowcatcher.real.vm.run_vms", run_vms)
-    monkeypatch.setattr(
-        "cowcatcher.real.host.run_host",
-        lambda tests, repeat, **_: [seen(t, 1, 2, run) for t in tests for run in range(repeat)],
-    )
+    monkeypatch.setattr("cowcatcher.cli.running.run_vms", run_vms)
+    monkeypatch.setattr("cowcatcher.cli.running.run_host", run_host)
 
 
 @pytest.mark.usefixtures("kernels")
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", WRITE, "--on", "5.10,6.12", "--repeat", "2"]) == 3
     out = capsys.readouterr().out
-    assert "5.10: Linux 5.10.223, modelled as v5.10.y; 2 runs of each test in 4.0 s; 1 virtual machine lost" in out
+    assert "2 kernels, 2 runs of each test:" in out
+    assert "5.10    5.10.223  v5.10.y          4.0  1 virtual machine lost\n" in out
     assert "test             5.10  6.12\nrdma_fork_write  ?     holds\n" in out
     assert "rdma_fork_write on 5.10: could not tell: the virtual machine was lost in p: fork(c)" in out
     assert "1 test on 2 kernels: 1 as the model says, 1 could not be told" in out
@@ -83,7 +86,9 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (column["boot"], column["lost"], column["kernel"]["name"]) == (2.5, 0, "v6.12")
     (result,) = doc["tests"][0]["results"]
     assert (result["on"], result["verdict"], result["standing"]) == ("6.12", "holds", "pass")
-    assert doc["summary"] == {"tests": 1, "results": 1, "pass": 1, "fail": 0, "unknown": 0, "skip": 0}
+    assert doc["summary"] == {
+        "tests": 1, "results": 1, "pass": 1, "fail": 0, "unknown": 0, "skip": 0, "missing": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("kernels")
@@ -113,7 +118,7 @@ def test_no_qemu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     def fail(*_: object, **__: object) -> None:
         raise VmError("qemu-system-x86_64 was not found")
 
-    monkeypatch.setattr("cowcatcher.real.vm.run_vms", fail)
+    monkeypatch.setattr("cowcatcher.cli.running.run_vms", fail)
     assert main(["run", WRITE, "--on", "6.12"]) == 3
     assert "qemu-system-x86_64 was not found" in capsys.readouterr().err
 
@@ -125,11 +130,11 @@ def test_an_interrupt_keeps_the_kernels_that_are_done(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cowcatcher.real.vm.run_vms", interrupted)
+    monkeypatch.setattr("cowcatcher.cli.running.run_vms", interrupted)
     assert main(["run", WRITE, "--on", "host,6.12"]) == 130
     out = capsys.readouterr().out
-    assert "Interrupted" in out
-    assert "host: Linux" in out
+    assert "Not finished: 1 run missing (1 on 6.12)." in out
+    assert "To go on: cowcatcher run --resume " in out
 
 
 def test_nothing_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
