@@ -69,6 +69,7 @@ WRITE = 2
 DIRTY = 4
 SOFT_DIRTY = 8
 SWP_EXCLUSIVE = 16
+UFFD_WP = 32  # write-protected by userfaultfd: a write waits for whoever listens there; kept in swap entries too
 
 # --- folio (struct page): one per frame; frame 0 is "none", frame 1 the shared zero page -----------------------------
 KIND = 0

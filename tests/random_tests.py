@@ -44,7 +44,8 @@ _ADVICE = (
 #: (statement, weight) for processes and threads; forks, waits, exits and events are put in afterwards.
 _STATEMENTS = (
     ("store", 7), ("load", 5), ("pin", 5), ("get", 2), ("interface", 5), ("unpin", 3), ("madvise", 5), ("mprotect", 2),
-    ("munmap", 1), ("mremap", 1), ("mlock", 1), ("clear_refs", 1), ("remote", 2), ("exec", 0.3),
+    ("munmap", 1), ("mremap", 1), ("mlock", 1), ("clear_refs", 1), ("uffd_wp", 0.5),
+    ("uffd_wp_resolve", 0.7), ("remote", 2), ("exec", 0.3),
 )  # fmt: skip
 _INTERFACES = (
     "ibv_reg_mr", "ibv_reg_mr", "odp_reg_mr", "io_uring_register", "vfio_map", "xdp_umem", "vmsplice", "vmsplice",

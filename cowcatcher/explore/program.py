@@ -156,6 +156,8 @@ class _Compiler:
             return op, (self.events[_word(st_, 0)],)
         if op in ("munmap", "mremap", "mlock"):
             return op, self._range(_place(st_, 0))
+        if op in ("uffd_wp", "uffd_wp_resolve"):
+            return "uffd_writeprotect", (*self._range(_place(st_, 0)), int(op == "uffd_wp"))
         if op == "mprotect":
             return op, (*self._range(_place(st_, 0)), _PROT[_word(st_, 1)])
         if op == "madvise":

@@ -41,6 +41,7 @@ OPS: tuple[tuple[str, Step], ...] = (
     ("madvise_pageout", reclaim.madvise_pageout),
     ("madvise_populate", mlock.madvise_populate),
     ("clear_refs", mprotect.clear_refs),
+    ("uffd_writeprotect", mprotect.uffd_writeprotect),
     ("pin", interfaces.pin_by_rule),
     ("unpin", gup.unpin),
     ("ibv_reg_mr", interfaces.ibv_reg_mr),
@@ -89,6 +90,7 @@ _BY_PHASE: dict[int, Step] = {
     phases.ODP_ACCESS: dma.odp_retry,
     phases.CLEAR_REFS_PTE: mprotect.clear_refs_pte,
     phases.CLEAR_REFS_PTE_WRPROTECT: mprotect.clear_refs_pte_wrprotect,
+    phases.UFFD_WP_PTE: mprotect.uffd_wp_pte,
 }
 
 

@@ -211,7 +211,8 @@ def _pte_text(m: Machine, s: State, mm: int, page: int, letters: _Letters) -> st
         return f"swap {s[pte + st.PTE_SLOT]}" + (" exclusive" if bits & st.SWP_EXCLUSIVE else "")
     if not bits & st.PRESENT:
         return "none"
-    return f"{letters(s[pte + st.PTE_PFN])} {'rw' if bits & st.WRITE else 'r'}"
+    protected = " uffd-wp" if bits & st.UFFD_WP else ""
+    return f"{letters(s[pte + st.PTE_PFN])} {'rw' if bits & st.WRITE else 'r'}{protected}"
 
 
 def _page_fields(program: Program, m: Machine, s: State, pfn: int, folio: int) -> dict[str, str]:

@@ -102,6 +102,8 @@ _ALL = (
     _sig("mlock", "place:PAGES", "status", "task", "lock and populate"),
     _sig("madvise", "place:PAGES, advice:ADVICE", "status", "task", "give advice; some of it is an order"),
     _sig("clear_refs", "", "status", "task", "reset this process's soft-dirty bits (4 > /proc/self/clear_refs)"),
+    _sig("uffd_wp", "place:PAGES", "status", "task", "write-protect by userfaultfd: a write then waits until it is resolved"),
+    _sig("uffd_wp_resolve", "place:PAGES", "status", "task", "end userfaultfd's write-protection"),
     # pins by rule
     _sig("pin", "place:PAGES, flags:GUP_FLAGS", "pin", "task", "take FOLL_PIN references"),
     _sig("get", "place:PAGES, flags:GUP_FLAGS", "pin", "task", "take FOLL_GET references"),

@@ -177,6 +177,8 @@ def do_wp_page(m: Machine, s: State, t: int, pte: int) -> int:
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     vma = s[vma_at(m, mm, page)]
     folio = folio_at(m, s[pte + PTE_PFN])
+    if s[pte + PTE_BITS] & UFFD_WP and not s[t + T_FAULT] & FAULT_UNSHARE:
+        return BLOCKED  # handle_userfault(): asleep until somebody resolves it, then all over again
     if vma & VM_SHARED:
         if s[t + T_FAULT] & FAULT_WRITE:
             s[pte + PTE_BITS] |= WRITE
@@ -247,8 +249,8 @@ def wp_page_copy_install(m: Machine, s: State, t: int) -> int:
         fault = s[t + T_FAULT]
         map_new_anon(m, s, pte, new, s[vma_at(m, mm, page)], fault)
         if fault & FAULT_UNSHARE:
-            # The unshared copy is the process's own page, mapped read-only, and clean: only soft-dirty is carried over.
-            s[pte + PTE_BITS] |= s[t + T_ORIG_BITS] & SOFT_DIRTY
+            # The unshared copy is the process's own page, mapped read-only, and clean: these two are carried over.
+            s[pte + PTE_BITS] |= s[t + T_ORIG_BITS] & (SOFT_DIRTY | UFFD_WP)
         else:
             s[t + T_AUX] = 1
     else:
@@ -348,11 +350,14 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     exclusive = m.k.swapin_is_exclusive(
         write, entry_exclusive, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio), swapcount
     )
-    bits = PRESENT | (s[pte + PTE_BITS] & SOFT_DIRTY)
+    protected = s[pte + PTE_BITS] & UFFD_WP
+    bits = PRESENT | (s[pte + PTE_BITS] & (SOFT_DIRTY | UFFD_WP))
     read_may_write = m.k.swapin_read_maps_writable() and not soft_dirty_wanted(vma, bits)
     if exclusive and (write or read_may_write) and vma & VM_WRITE:
         bits |= WRITE
-    if write and exclusive:
+    if protected:
+        bits &= ~WRITE
+    elif write and exclusive:
         bits |= DIRTY | SOFT_DIRTY
         s[t + T_AUX] = 1
     s[folio + MAPCOUNT] += 1  # the fault's reference becomes the mapping's
@@ -361,7 +366,7 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     set_pte(s, pte, pfn, bits)
     s[folio + LOCKED] = 0
     s[t + T_NEW] = 0
-    if write and not exclusive:
+    if write and not exclusive and not protected:
         s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
         return do_wp_page(m, s, t, pte)  # the page-table lock has not been dropped
     return fault_done(m, s, t)

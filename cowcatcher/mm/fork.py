@@ -131,7 +131,7 @@ def copy_present_pte_share(m: Machine, s: State, t: int) -> int:
     pte = pte_at(m, mm, page)
     pfn = s[pte + PTE_PFN]
     s[pte + PTE_BITS] &= ~WRITE
-    set_pte(s, pte_at(m, child, page), pfn, s[pte + PTE_BITS])
+    set_pte(s, pte_at(m, child, page), pfn, s[pte + PTE_BITS] & ~UFFD_WP)  # nobody listens for the child
     folio = folio_at(m, pfn)
     if pfn != ZERO_PFN:
         pg.folio_get(s, folio)
@@ -150,7 +150,7 @@ def copy_nonpresent_pte(m: Machine, s: State, mm: int, child: int, page: int) ->
     s[slot + SLOT_COUNT] += 1
     s[pte + PTE_BITS] &= ~SWP_EXCLUSIVE
     s[child_pte + PTE_SLOT] = s[pte + PTE_SLOT]
-    s[child_pte + PTE_BITS] = s[pte + PTE_BITS]
+    s[child_pte + PTE_BITS] = s[pte + PTE_BITS] & ~UFFD_WP
     cached = s[slot + SLOT_PFN]
     inherit_contents(m, s, child, page, folio_at(m, cached) + DATA if cached else slot + SLOT_DATA)
 

@@ -224,7 +224,7 @@ def check_vma_flags(vma: int, foll: int, cow: int) -> int:
 
 def can_follow_write_pte(m: Machine, s: State, t: int, vma: int, bits: int, folio: int, anon: int) -> int:
     """May a write go through this read-only pte? Only if COW is known to be broken; kernels know it differently."""
-    if vma & VM_WRITE or vma & VM_SHARED:
+    if vma & VM_WRITE or vma & VM_SHARED or bits & UFFD_WP:
         return 0
     exclusive = 1 if anon and s[folio + EXCLUSIVE] and not soft_dirty_wanted(vma, bits) else 0
     return m.k.gup_forced_write_ok(s[t + T_FLAGS], s[t + T_AUX], 1 if bits & DIRTY else 0, exclusive)

@@ -50,6 +50,7 @@ def mremap(m: Machine, s: State, t: int) -> int:
                 for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
                     if s[entry + PIN_BOUND] == page + 1:
                         s[entry + PIN_BOUND] = 0
+        s[pte_at(m, mm, page) + PTE_BITS] &= ~UFFD_WP  # mremap_userfaultfd_prep(): the new place is not registered
     return finish(m, s, t, OK)
 
 

@@ -1,11 +1,19 @@
-"""mm/mprotect.c, and fs/proc/task_mmu.c's clear_refs: write permission taken away and given back."""
+"""mm/mprotect.c, userfaultfd's use of it, and fs/proc/task_mmu.c's clear_refs: write permission taken and given."""
 
 from __future__ import annotations
 
 from cowcatcher.mm import page as pg
 from cowcatcher.mm.fault import soft_dirty_wanted
 from cowcatcher.mm.mlock import FOR_MPROTECT
-from cowcatcher.mm.phases import BLOCKED, CLEAR_REFS_PTE, CLEAR_REFS_PTE_WRPROTECT, MPROTECT_PTE, POPULATE, RAN
+from cowcatcher.mm.phases import (
+    BLOCKED,
+    CLEAR_REFS_PTE,
+    CLEAR_REFS_PTE_WRPROTECT,
+    MPROTECT_PTE,
+    POPULATE,
+    RAN,
+    UFFD_WP_PTE,
+)
 from cowcatcher.mm.task import (
     begin_on_pages,
     finish,
@@ -62,9 +70,45 @@ def change_pte_range(m: Machine, s: State, t: int) -> int:
 def can_change_private_pte_writable(m: Machine, s: State, pte: int, vma: int) -> int:
     bits = s[pte + PTE_BITS]
     folio = folio_at(m, s[pte + PTE_PFN])
-    if s[folio + KIND] != ANON or soft_dirty_wanted(vma, bits):
+    if s[folio + KIND] != ANON or bits & UFFD_WP or soft_dirty_wanted(vma, bits):
         return 0
     return m.k.mprotect_restores_write(s[folio + EXCLUSIVE], 1 if bits & DIRTY else 0)
+
+
+def uffd_writeprotect(m: Machine, s: State, t: int) -> int:
+    """UFFDIO_REGISTER and UFFDIO_WRITEPROTECT, or its end. Operands: first page, end, 1 to protect.
+
+    Only anonymous memory, which is all that 5.7 to 5.18 know how to protect.
+    """
+    op = current_op(m, s, t)
+    mm = current_mm(m, s, t)
+    for page in range(op[OP_ARGS], op[OP_ARGS + 1]):
+        vma = s[vma_at(m, mm, page)]
+        if not vma & VM_MAPPED or vma & VM_SHARED or s[m.cache + page]:
+            return finish(m, s, t, EINVAL)
+    if mmap_read_trylock(m, s, mm) == BLOCKED:
+        return BLOCKED
+    begin_on_pages(s, t, mm, op[OP_ARGS], op[OP_ARGS + 1], UFFD_WP_PTE)
+    return uffd_wp_pte(m, s, t)
+
+
+def uffd_wp_pte(m: Machine, s: State, t: int) -> int:
+    """change_pte_range(MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE), one page. An empty pte has nothing to mark.
+
+    Resolved, the pte stays read-only, and the next write faults as after fork. Since 6.3 an exclusive page becomes
+    writable here; that spares the fault, which would have reused the page.
+    """
+    mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
+    pte = pte_at(m, mm, page)
+    if current_op(m, s, t)[OP_ARGS + 2] == 0:
+        s[pte + PTE_BITS] &= ~UFFD_WP
+    elif s[pte + PTE_SLOT] or s[pte + PTE_BITS] & PRESENT:
+        s[pte + PTE_BITS] = s[pte + PTE_BITS] & ~WRITE | UFFD_WP
+    s[t + T_PAGE] = page + 1
+    if page + 1 < s[t + T_END]:
+        return RAN
+    mmap_unlock(m, s, mm)
+    return finish(m, s, t, OK)
 
 
 def clear_refs(m: Machine, s: State, t: int) -> int:

@@ -33,6 +33,7 @@ MADVISE_FREE_PTE = 24
 ODP_ACCESS = 25
 CLEAR_REFS_PTE = 26
 CLEAR_REFS_PTE_WRPROTECT = 27
+UFFD_WP_PTE = 28
 
 #: What a reader of a trace is told about a step, by phase: the kernel function it stands for.
 STEP_NAMES = {
@@ -63,4 +64,5 @@ STEP_NAMES = {
     ODP_ACCESS: "hmm_range_fault",
     CLEAR_REFS_PTE: "clear_soft_dirty (test)",
     CLEAR_REFS_PTE_WRPROTECT: "clear_soft_dirty (write-protect)",
+    UFFD_WP_PTE: "change_pte_range (userfaultfd)",
 }

@@ -123,7 +123,7 @@ def try_to_unmap_one(m: Machine, s: State, t: int) -> int:
     s[slot_at(m, slot_number) + SLOT_COUNT] += 1
     s[pte + PTE_PFN] = NO_PFN
     s[pte + PTE_SLOT] = slot_number + 1
-    s[pte + PTE_BITS] = (bits & SOFT_DIRTY) | remember
+    s[pte + PTE_BITS] = (bits & (SOFT_DIRTY | UFFD_WP)) | remember
     page_remove_rmap(m, s, pfn)
     s[t + T_PHASE] = TRY_TO_UNMAP
     return RAN

@@ -56,7 +56,7 @@ REGISTRATIONS: Final = {"io_uring_register", "ibv_reg_mr", "vfio_map", "xdp_umem
 DIRECT: Final = {"dio_read", "dio_write"}
 PLAIN: Final = {
     "load", "store", "fork", "vfork", "exit", "exec", "wait", "post", "await", "munmap", "mprotect", "mremap", "mlock",
-    "madvise", "clear_refs", "unpin", "dma_read", "dma_write",
+    "madvise", "clear_refs", "uffd_wp", "uffd_wp_resolve", "unpin", "dma_read", "dma_write",
 }  # fmt: skip
 REMOTE: Final = {
     "process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write",

@@ -17,7 +17,15 @@ from cowcatcher.state import Machine
 _RECLAIM = (ph.ADD_TO_SWAP, ph.TRY_TO_UNMAP, ph.PAGEOUT)
 _FAULT = (ph.WP_PAGE_COPY, ph.WP_PAGE_COPY_INSTALL, ph.DO_SWAP_PAGE_MAP)
 #: Phases in which mmap_lock of T_MM is held for read; for ZAP_PTE and the reclaim phases it depends: see _locks().
-_READERS = (*_FAULT, ph.FOLLOW_PAGE_PTE, ph.POPULATE, ph.MADVISE_FREE_PTE, ph.ODP_ACCESS, ph.SHRINK_FOLIO)
+_READERS = (
+    *_FAULT,
+    ph.FOLLOW_PAGE_PTE,
+    ph.POPULATE,
+    ph.MADVISE_FREE_PTE,
+    ph.ODP_ACCESS,
+    ph.SHRINK_FOLIO,
+    ph.UFFD_WP_PTE,
+)
 _WRITERS = (
     ph.MPROTECT_PTE, ph.CLEAR_REFS_PTE, ph.CLEAR_REFS_PTE_WRPROTECT,
     ph.COPY_PRESENT_PTE, ph.COPY_PRESENT_PTE_SHARE, ph.DUP_MMAP_END,

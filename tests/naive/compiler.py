@@ -54,6 +54,7 @@ STEP_OF: dict[str, Step] = {
     "mremap": madvise.mremap,
     "mlock": mlock.mlock,
     "clear_refs": mprotect.clear_refs,
+    "uffd_wp": mprotect.uffd_writeprotect,
     "advise": madvise.madvise_vma,
     "dontneed": zap.madvise_dontneed,
     "free": madvise.madvise_free,
@@ -100,6 +101,7 @@ NEXT_STEP: dict[int, Step] = {
     ph.MPROTECT_PTE: mprotect.change_pte_range,
     ph.CLEAR_REFS_PTE: mprotect.clear_refs_pte,
     ph.CLEAR_REFS_PTE_WRPROTECT: mprotect.clear_refs_pte_wrprotect,
+    ph.UFFD_WP_PTE: mprotect.uffd_wp_pte,
     ph.MADVISE_FREE_PTE: madvise.madvise_free_pte,
     ph.SHRINK_FOLIO: reclaim.shrink_next,
     ph.ADD_TO_SWAP: reclaim.add_to_swap,
@@ -254,6 +256,8 @@ def _what(n: _Names, actor: Actor, position: int) -> tuple[str, Operands]:
             return op, (n.events[word(args[0])],)
         case "munmap" | "mremap" | "mlock":
             return op, n.span(place(args[0]))
+        case "uffd_wp" | "uffd_wp_resolve":
+            return "uffd_wp", (*n.span(place(args[0])), int(op == "uffd_wp"))
         case "mprotect":
             prot = {"NONE": 0, "R": st.VM_READ, "RW": st.VM_READ | st.VM_WRITE}[word(args[1])]
             return op, (*n.span(place(args[0])), prot)

@@ -85,7 +85,8 @@ def test_the_same_for_the_same_seed() -> None:
 def test_every_statement_that_the_agent_has_comes_up() -> None:
     told = [random_story(seed, swap=True, soft_dirty=True).test("t") for seed in range(1500)]
     seen = {s.op for test in told for a in test.actors for s in a.body}
-    assert set(SIGNATURES) - set(NOT_HERE) - DIRECT == seen
+    waits = {"uffd_wp", "uffd_wp_resolve"}  # a write in between would, and an ordered run goes on after each statement
+    assert set(SIGNATURES) - set(NOT_HERE) - DIRECT - waits == seen
 
 
 def test_who_dies_of_what() -> None:

@@ -171,6 +171,26 @@ EVERYWHERE: Cases = {
         "process p { r = clear_refs(); a = load(x); store(x, 2); b = load(x) }",
         {"a": 1, "b": 2},
     ),
+    "uffd_wp_resolved": (
+        "x = anon(1)",
+        "process p { r = uffd_wp(x); a = load(x); q = uffd_wp_resolve(x); store(x, 2); b = load(x) }",
+        {"r": "ok", "a": 1, "q": "ok", "b": 2},
+    ),
+    "uffd_wp_is_not_inherited": (
+        "x = anon(1)",
+        "process p { uffd_wp(x); fork(c); wait(c); a = load(x) }\nprocess c { store(x, 2); b = load(x); exit() }",
+        {"a": 1, "b": 2},
+    ),
+    "uffd_wp_stays_behind": (
+        "x = anon(1)",
+        "process p { uffd_wp(x); mremap(x); store(x, 2); a = load(x) }",
+        {"a": 2},
+    ),
+    "uffd_wp_of_nothing": (
+        "x = anon(1)",
+        "process p { munmap(x); r = uffd_wp(x) }",
+        {"r": "EINVAL"},
+    ),
     "process_vm": (
         "x = anon(1)",
         "process p { fork(c); a = process_vm_readv(c, x); r = process_vm_writev(c, x, 4); post(e); b = load(x) }"

@@ -4,12 +4,14 @@
 #include "agent.h"
 
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -91,6 +93,35 @@ static struct reply clear_refs(void)
 	if (fd >= 0)
 		close(fd);
 	return reply;
+}
+
+/*
+ * UFFDIO_WRITEPROTECT, by a descriptor of this process's own: one that is inherited speaks for the parent's memory. Nobody
+ * listens to it; a write that waits does so until the range is resolved.
+ */
+static struct reply uffd_writeprotect(const struct request *rq)
+{
+	static int fd = -1;
+	static pid_t owner;
+	struct uffdio_register range = {.range = {rq->addr, rq->len}, .mode = UFFDIO_REGISTER_MODE_WP};
+	struct uffdio_writeprotect protect = {.range = {rq->addr, rq->len}};
+
+	if (owner != getpid()) {
+		struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP};
+
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+		if (fd < 0)
+			fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC); /* before 5.11 */
+		if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0)
+			return failure(errno);
+		owner = getpid();
+	}
+	if (rq->op == UFFD_WP) {
+		protect.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+		if (ioctl(fd, UFFDIO_REGISTER, &range) < 0)
+			return failure(errno);
+	}
+	return outcome(ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
 }
 
 /* Is this page in memory? Only another one was touched: then both are a huge page's. */
@@ -209,6 +240,9 @@ static struct reply execute(int actor, const struct request *rq)
 		return outcome(madvise(at, rq->len, (int)rq->value));
 	case CLEAR_REFS:
 		return clear_refs();
+	case UFFD_WP:
+	case UFFD_WP_RESOLVE:
+		return uffd_writeprotect(rq);
 	case PIN:
 		return hold(rq);
 	case VM_READ:

@@ -41,7 +41,7 @@
 static const char *const op_names[N_OPS] = {
 	[LOAD] = "load", [STORE] = "store", [FORK] = "fork", [VFORK] = "vfork", [EXIT] = "exit", [EXEC] = "exec",
 	[MUNMAP] = "munmap", [MPROTECT] = "mprotect", [MREMAP] = "mremap", [MLOCK] = "mlock", [MADVISE] = "madvise",
-	[CLEAR_REFS] = "clear_refs", [PIN] = "pin", [VM_READ] = "vm_read", [VM_WRITE] = "vm_write",
+	[CLEAR_REFS] = "clear_refs", [UFFD_WP] = "uffd_wp", [UFFD_WP_RESOLVE] = "uffd_wp_resolve", [PIN] = "pin", [VM_READ] = "vm_read", [VM_WRITE] = "vm_write",
 	[MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [HANG] = "hang", [CRASH] = "crash",
 	[WAIT] = "wait", [POST] = "post", [AWAIT] = "await", [UNPIN] = "unpin", [DMA_READ] = "dma_read",
 	[DMA_WRITE] = "dma_write",

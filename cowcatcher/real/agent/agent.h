@@ -32,7 +32,8 @@ enum {
 /* Their names in the text: op_names in agent.c. */
 enum op {
 	/* executed by the actor */
-	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, PIN, VM_READ, VM_WRITE,
+	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, UFFD_WP,
+	UFFD_WP_RESOLVE, PIN, VM_READ, VM_WRITE,
 	MEM_READ, MEM_WRITE, HANG, CRASH,
 	/* executed by the coordinator */
 	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
