@@ -345,7 +345,8 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     entry_exclusive = 1 if s[pte + PTE_BITS] & SWP_EXCLUSIVE else 0
     swapcount = swap.folio_swapcount(m, s, folio)
     swap.swap_free(m, s, s[pte + PTE_SLOT] - 1)
-    if m.k.swapin_sheds_swapcache(write, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)):
+    # A locked page will not go out again: should_try_to_free_swap() lets its slot go on every kernel.
+    if vma & VM_LOCKED or m.k.swapin_sheds_swapcache(write, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)):
         swap.try_to_free_swap(m, s, folio)
     exclusive = m.k.swapin_is_exclusive(
         write, entry_exclusive, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio), swapcount
