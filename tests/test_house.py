@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "kernels": {"state", "decision"},
     "explore": {"state", "decision", "litmus", "mm", "device", "kernels"},
     "real": {"litmus"},
-    "report": {"state", "decision", "litmus", "mm", "device", "kernels", "explore", "real"},
-    "cli": {"litmus", "kernels", "explore", "real", "report"},
+    "agree": {"state", "litmus", "kernels", "explore", "real"},
+    "report": {"state", "decision", "litmus", "mm", "device", "kernels", "explore", "real", "agree"},
+    "cli": {"litmus", "kernels", "explore", "real", "agree", "report"},
     "__init__": set[str](),
     "__main__": {"cli"},
 }

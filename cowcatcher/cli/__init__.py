@@ -29,6 +29,7 @@ COMMANDS = {
     "bisect": "find the decision, hence the commit, that changes a verdict",
     "run": "run tests on real kernels and compare with the model",
     "report": "show the report of a recorded run again",
+    "agree": "hold the model against real kernels, by random tests",
     "kernels": "list the modelled kernels and their decisions",
     "fmt": "lay tests out canonically",
     "doctor": "tell what this machine can do for 'run'",

@@ -83,6 +83,9 @@ class Facilities:
     #: Which of them to take where there is a choice.
     prefer: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        return hash((self.swap, self.soft_dirty, frozenset(self.backends.items()), self.prefer))
+
 
 class LoweredStep(NamedTuple):
     step: OrderedStep

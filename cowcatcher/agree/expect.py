@@ -1,0 +1,80 @@
+"""What the model says of a test's end, as far as a real kernel can be asked the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cowcatcher import state as st
+from cowcatcher.explore.claims import Value
+from cowcatcher.explore.ordered import Prediction, predict
+from cowcatcher.explore.program import NotModelled, Program, compile_test, initial_state
+from cowcatcher.kernels import Kernel
+from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.order import NoOrder
+
+
+class ModelPage(NamedTuple):
+    """A page as one process has it in the model. ``other``: none, the zero page, or the page cache's."""
+
+    state: Literal["anon", "swapped", "other"]
+    mapcount: int = 0
+    swapcache: bool = False
+    lazyfree: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """``deaths``: process -> "exit" or the signal's name; ``pages``: by process, mapping and index, the living only."""
+
+    registers: dict[str, Value]
+    queries: dict[str, bool]
+    deaths: dict[str, str]
+    pages: dict[tuple[str, str, int], ModelPage]
+
+
+def expect(test: Test, on: Kernel) -> Expected | str:
+    """How the ordered form of ``test`` ends on this modelled kernel, or why the model does not say."""
+    try:
+        program = compile_test(test)
+        said = predict(test, on)
+    except (NotModelled, NoOrder) as e:
+        return str(e)
+    m = program.on(on.rules())
+    last = said.steps[-1].state if said.steps else bytes(initial_state(program, m))
+    return Expected(said.registers, said.queries, deaths(program, said), _pages(program, m, last))
+
+
+def deaths(program: Program, said: Prediction) -> dict[str, str]:
+    """Who has ended in the model, and of what: "exit" or the signal's name, as a run on a kernel reports it."""
+    m = program.layout
+    found: dict[str, str] = {}
+    for step in said.steps:
+        for i, process in enumerate(program.names.processes):
+            if process not in found and step.state[m.procs + i * st.PROC_SIZE + st.P_STATE] == st.EXITING:
+                at = step.state[m.tasks + step.task * st.TASK_SIZE + st.T_PC]
+                ended_by = program.tasks[step.task].statements[at]
+                found[process] = "exit" if getattr(ended_by, "op", "") == "exit" else "SIGSEGV"
+    return found
+
+
+def _pages(program: Program, m: st.Machine, s: bytes) -> dict[tuple[str, str, int], ModelPage]:
+    found: dict[tuple[str, str, int], ModelPage] = {}
+    for i, process in enumerate(program.names.processes):
+        at = m.procs + i * st.PROC_SIZE
+        if s[at + st.P_STATE] != st.RUNNING or not s[at + st.P_MM]:
+            continue
+        for mapping in program.test.memory:
+            for index in range(mapping.pages):
+                page = program.names.page_of[mapping.name] + index
+                found[process, mapping.name, index] = _page(m, s, st.pte_at(m, s[at + st.P_MM] - 1, page))
+    return found
+
+
+def _page(m: st.Machine, s: bytes, pte: int) -> ModelPage:
+    if s[pte + st.PTE_SLOT]:
+        return ModelPage("swapped")
+    folio = st.folio_at(m, s[pte + st.PTE_PFN])
+    if not s[pte + st.PTE_BITS] & st.PRESENT or s[folio + st.KIND] != st.ANON:
+        return ModelPage("other")
+    return ModelPage("anon", s[folio + st.MAPCOUNT], bool(s[folio + st.SWAPCACHE]), bool(s[folio + st.LAZYFREE]))

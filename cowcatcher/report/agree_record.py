@@ -1,0 +1,59 @@
+"""The dictionary behind ``agree``: how many random tests came out alike on each kernel, and which did not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from cowcatcher.agree.campaign import Campaign
+from cowcatcher.agree.judge import Status
+from cowcatcher.agree.keep import command
+from cowcatcher.litmus import to_text
+from cowcatcher.report.record import Record, document, kernel_record
+
+
+def agree_document(campaigns: Sequence[Campaign], kept: Sequence[Sequence[Path]], interrupted: bool = False) -> Record:
+    """``kept``: for each campaign the files that its disagreements were written to."""
+    rows = [_campaign_record(campaign, files) for campaign, files in zip(campaigns, kept, strict=True)]
+    return document("agree", kernels=rows, interrupted=interrupted, exit=130 if interrupted else exit_status(campaigns))
+
+
+def exit_status(campaigns: Sequence[Campaign]) -> int:
+    """1 if anything disagrees; 3 if on some kernel nothing could be compared; else 0."""
+    if any(c.statuses[Status.DISAGREE] for c in campaigns):
+        return 1
+    return 0 if campaigns and all(c.statuses[Status.AGREE] for c in campaigns) else 3
+
+
+def _campaign_record(campaign: Campaign, kept: Sequence[Path]) -> Record:
+    on, left = campaign.on, campaign.count - campaign.done
+    return {
+        "name": on.name,
+        "release": on.release,
+        "kernel": kernel_record(on.model) | {"summary": on.model.summary},
+        "facilities": asdict(on.facilities),
+        "seed": campaign.seed,
+        "first": campaign.first,
+        "tests": campaign.done,
+        "seconds": round(campaign.seconds, 3),
+        "lost": on.lost,
+        **{status.value.replace(" ", "_"): campaign.statuses[status] for status in Status},
+        "registers": campaign.registers,
+        "questions": campaign.asked,
+        "open": campaign.open,
+        "mapcounts": campaign.counted,
+        "not_applicable_because": dict(campaign.reasons.most_common()),
+        "unsure": [{"number": number, "reason": reason} for number, reason in sorted(campaign.unsure.items())],
+        "disagreements": [
+            {
+                "number": found.number,
+                "shrunk": found.shrunk,
+                "differences": list(found.compared.differences),
+                "test": to_text(found.compared.test),
+            }
+            for found in campaign.found
+        ],
+        "kept": [str(path) for path in kept],
+        "go_on": command(campaign, first=campaign.first + campaign.done, count=left) if left else None,
+    }

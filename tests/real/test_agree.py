@@ -1,0 +1,236 @@
+"""Model and kernel agree on random tests with one order; where they do not, it is found, made smaller and kept."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cowcatcher.agree.campaign import Campaign, compare, prepare, run_all, shrink
+from cowcatcher.agree.draw import random_story
+from cowcatcher.agree.expect import Expected, expect
+from cowcatcher.agree.judge import Status, judge
+from cowcatcher.agree.keep import keep
+from cowcatcher.agree.shrink import smaller
+from cowcatcher.agree.under_test import Host, host
+from cowcatcher.kernels import UnknownKernel, kernel, kernel_of_release
+from cowcatcher.litmus import check, parse, parse_file, to_text
+from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.order import ordered
+from cowcatcher.litmus.statements import SIGNATURES
+from cowcatcher.real.backends import BACKENDS, DIRECT_IO
+from cowcatcher.real.host import Observation
+from cowcatcher.real.lower import NOT_HERE, Facilities
+from cowcatcher.real.probe import Capability
+from cowcatcher.report.agree_record import agree_document
+from cowcatcher.report.agree_text import agree_text
+from cowcatcher.report.style import PLAIN
+
+COUNT = 300
+#: A machine that has everything there is a backend for.
+ALL = Facilities(swap=True, soft_dirty=True, backends=dict.fromkeys(BACKENDS, ""))
+
+
+@pytest.fixture
+def here(agent: Path) -> Host:
+    release = os.uname().release
+    try:
+        return host(kernel_of_release(release), agent=agent)
+    except UnknownKernel as e:
+        pytest.skip(f"no modelled kernel stands for {release}: {e}")
+
+
+@pytest.fixture
+def wrong(agent: Path) -> Host:
+    """Held against v5.9-rc4, which never was a release: whatever runs here, its pins stay with their process."""
+    return host(kernel("v5.9-rc4"), named=True, agent=agent)
+
+
+def of(on: Host, count: int, first: int = 0, seed: int = 1) -> Campaign:
+    campaign = Campaign(on, seed, first, count)
+    run_all([campaign], threading.Event(), 1)
+    return campaign
+
+
+# --- on this kernel ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("need_rings")
+def test_kernel_and_model_agree(here: Host, capabilities: dict[str, Capability]) -> None:
+    campaign = of(here, COUNT)
+    wrong = [f"test {f.number}:\n{to_text(f.compared.test)}{f.compared.differences}" for f in campaign.found]
+    assert not wrong, "\n\n".join(wrong[:3])
+    assert campaign.done == COUNT
+    if capabilities["frame numbers"].ok:
+        assert campaign.statuses[Status.AGREE] > 0.8 * COUNT
+        assert campaign.counted > COUNT
+        assert agree_document([campaign], [[]])["exit"] == 0
+
+
+@pytest.mark.usefixtures("need_rings", "need_frames")
+def test_a_wrong_model_is_found_out_in_few_lines(wrong: Host, tmp_path: Path) -> None:
+    campaign = of(wrong, 60)
+    assert campaign.found
+    shrunk = [f.compared for f in campaign.found if f.shrunk]
+    assert min(len(c.story.told()) for c in shrunk) <= 6
+    for compared in shrunk:
+        assert compared.status is Status.DISAGREE
+        assert check(compared.test) == []
+    kept = keep(campaign, tmp_path / "new")
+    assert len({to_text(replace(parse_file(path), name="t")) for path in kept}) == len(kept)
+    for path in kept:
+        test = parse_file(path)
+        assert test.name == path.stem
+        text = path.read_text()
+        assert text.startswith("# Linux ")
+        assert f"--kernel v5.9-rc4 --seed {campaign.seed} --first " in text
+        said = expect(test, wrong.model)
+        assert isinstance(said, Expected)
+        story = shrunk[0].story  # any: the text's own is not kept
+        assert judge(story, test, said, wrong.run([test])[0]).differences
+    doc = agree_document([campaign], [kept])
+    assert doc["exit"] == 1
+    for path in kept:
+        assert str(path) in agree_text(doc, PLAIN)
+
+
+@pytest.mark.usefixtures("need_rings", "need_frames")
+def test_shrinking_keeps_the_disagreement(wrong: Host) -> None:
+    found = next(
+        c
+        for c in compare(prepare(1, 0, 60, wrong.facilities, wrong.model.name), wrong)
+        if c.status is Status.DISAGREE and len(c.story.told()) > 8
+    )
+    small = shrink(found, wrong)
+    assert small.status is Status.DISAGREE
+    assert len(small.story.told()) < len(found.story.told())
+
+
+@pytest.mark.usefixtures("need_rings")
+def test_going_on_is_the_same_as_going_through(here: Host) -> None:
+    whole, first, rest = of(here, 40), of(here, 15), of(here, 25, first=15)
+    for figure in ("registers", "asked", "open", "counted"):
+        assert getattr(whole, figure) == getattr(first, figure) + getattr(rest, figure), figure
+    assert whole.statuses == first.statuses + rest.statuses
+
+
+def test_stopped_it_says_how_to_go_on(here: Host) -> None:
+    stop = threading.Event()
+    here.batch = 10
+    campaign = Campaign(here, 3, 5, 1000)
+    run_all([campaign], stop, 1, progress=stop.set)
+    assert campaign.done == 10
+    doc = agree_document([campaign], [[]], interrupted=True)
+    assert doc["exit"] == 130
+    assert "  cowcatcher agree --seed 3 --first 15 --count 990\n" in agree_text(doc, PLAIN)
+
+
+class _Answers(Host):
+    """This kernel, with its answers changed on their way."""
+
+    def run(self, tests: Sequence[Test]) -> list[Observation]:
+        return [self.changed(seen) for seen in super().run(tests)]
+
+    def changed(self, seen: Observation) -> Observation:
+        raise NotImplementedError
+
+
+class _OneMapping(_Answers):
+    def changed(self, seen: Observation) -> Observation:
+        return replace(seen, pages=tuple(replace(p, mapcount=p.mapcount and 1) for p in seen.pages))
+
+
+class _NoAnswer(_Answers):
+    def changed(self, seen: Observation) -> Observation:
+        return replace(seen, status="crash", reason="it is said to have crashed")
+
+
+class _Moody(_Answers):
+    def changed(self, seen: Observation) -> Observation:
+        self.lost += 1
+        return replace(seen, registers=dict.fromkeys(seen.registers, self.lost))
+
+
+def as_if(kind: type[_Answers], on: Host) -> Host:
+    return kind(on.release, on.model, on.model_named, on.facilities, on.agent)
+
+
+@pytest.mark.usefixtures("need_rings", "need_frames")
+def test_a_wrong_mapcount_is_noticed(here: Host) -> None:
+    campaign = of(as_if(_OneMapping, here), 30)
+    said = [d for f in campaign.found for d in f.compared.differences]
+    assert any(d.startswith("mapcount of ") and d.endswith(": 1 here, 2 in the model") for d in said)
+    assert all(d.startswith("mapcount of ") for d in said)
+
+
+def test_no_answer_is_no_agreement(here: Host) -> None:
+    campaign = of(as_if(_NoAnswer, here), 10)
+    assert campaign.statuses[Status.COULD_NOT_TELL] == 10 - campaign.statuses[Status.NOT_APPLICABLE]
+    assert campaign.unsure
+    assert agree_document([campaign], [[]])["exit"] == 3
+
+
+def test_another_answer_each_time_is_flaky(here: Host) -> None:
+    campaign = of(as_if(_Moody, here), 10)
+    assert not campaign.found
+    assert campaign.statuses[Status.FLAKY] > 0
+
+
+# --- the stories ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_wrong_with_the_tests() -> None:
+    for seed in range(COUNT):
+        test = random_story(seed, ALL).test("t")
+        assert check(test) == [], to_text(test)
+        assert parse(to_text(test)) == test
+
+
+def test_they_are_executed_in_the_order_in_which_they_are_told() -> None:
+    for seed in range(COUNT):
+        story = random_story(seed, ALL)
+        steps = [(o.actor, o.statement) for o in ordered(story.test("t")) if o.statement.op not in ("post", "await")]
+        assert steps == [tuple(step) for step in story.told()]
+
+
+def test_what_is_made_smaller_is_a_test_too() -> None:
+    for seed in range(30):
+        story = random_story(seed, ALL)
+        for candidate in smaller(story):
+            assert len(candidate.told()) <= len(story.told())
+            if not check(candidate.test("t")):
+                ordered(candidate.test("t"))
+
+
+def test_the_same_for_the_same_seed() -> None:
+    assert random_story("1 7", ALL) == random_story("1 7", ALL)
+    assert random_story("1 7", ALL) != random_story("2 7", ALL)
+
+
+def test_every_statement_that_the_agent_has_comes_up() -> None:
+    seen = {step.statement.op for seed in range(1500) for step in random_story(seed, ALL).told()}
+    held_in_flight = any(backend.kind in DIRECT_IO.values() for backend in BACKENDS.values())
+    without_backend = set[str]() if held_in_flight else {"dio_read", "dio_write"}
+    waits = {"uffd_wp", "uffd_wp_resolve"}  # a write in between would, and an ordered run goes on after each statement
+    assert seen == set(SIGNATURES) - set(NOT_HERE) - without_backend - waits - {"post", "await"}
+
+
+def test_who_dies_of_what() -> None:
+    test = parse(
+        """
+        test t
+        memory { x = anon(1, prot=R) }
+        process p { fork(c); fork(d); wait(d) }
+        process c { store(x, 2) }
+        process d { exit() }
+        always mapped(p:x)
+        """
+    )
+    said = expect(test, kernel("v6.15"))
+    assert isinstance(said, Expected)
+    assert said.deaths == {"c": "SIGSEGV", "d": "exit"}
+    assert {key: page.mapcount for key, page in said.pages.items()} == {("p", "x", 0): 1}
