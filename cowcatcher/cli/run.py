@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
             running.carry_out(recorder, on)
         except KeyboardInterrupt:
             interrupted = True
+            recorder.reread()
         except (BuildError, AgentError, VmError, ImageError, RecordingError) as error:
             problem = f"{error}\nTry 'cowcatcher doctor'."
             if not recorder.recording.seen:

@@ -194,7 +194,11 @@ def predictions(rec: Recording, recorder: Recorder | None = None) -> dict[tuple[
             line = rec.predictions.get((model, number))
             if line is None:
                 progress.show(f"asking the model, test {number + 1}/{len(rec.header.tests)}")
-                found[model, number] = prediction_for(test, KERNELS[model], checker)
+                found[model, number] = (
+                    prediction_for(test, KERNELS[model], checker)
+                    if model in KERNELS
+                    else Predicted(why_not=f"{model} is no kernel that this cowcatcher models")
+                )
                 if recorder is not None:
                     recorder.predicted(model, number, asdict(found[model, number]))
             else:

@@ -357,6 +357,7 @@ def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
         reason = f"the agent did not survive {_where(lowered, done) if done else 'the setup'}"
     if status == "ok" and (limit := _out_of_locked_memory(lowered, log)):
         status, reason = "not applicable", limit
+    traced = pages if len(pages) > 1 else {}  # without a trace there are those of the end alone
     return Observation(
         lowered.test.name,
         status,
@@ -367,7 +368,7 @@ def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
         blocked=tuple(blocked),
         pages=tuple(pages.get(max(pages, default=-1), ())),
         pinned=pinned,
-        log=tuple(replace(done, pages=tuple(pages[i])) if i in pages else done for i, done in enumerate(log)),
+        log=tuple(replace(done, pages=tuple(pages[i])) if i in traced else done for i, done in enumerate(log)),
         stand_ins=lowered.stand_ins,
         notes=lowered.notes,
         kernel=os.uname().release,

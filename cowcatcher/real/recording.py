@@ -106,7 +106,10 @@ class Recording:
         """Take in one line that is not the header."""
         match line["kind"]:
             case "seen":
-                self.seen[line["on"], line["test"], line.get("run", 0)] = _observation(self.header.tests, line)
+                key = line["on"], line["test"], line.get("run", 0)
+                if "log" in line and not isinstance(line["log"], list):
+                    line = line | {"log": self.seen[line["on"], line["test"], line["log"]].log}
+                self.seen[key] = _observation(self.header.tests[line["test"]].name, line)
             case "predicted":
                 self.predictions[line["model"], line["test"]] = line
             case "machine":
@@ -146,7 +149,11 @@ class Recorder:
         return cls(recording, file)
 
     def observed(self, kernel: str, test: int, seen: Observation) -> None:
-        self._append({"kind": "seen", "on": kernel, "test": test, **_plain(seen, leave_out=("test",))})
+        line = {"kind": "seen", "on": kernel, "test": test, **_plain(seen, leave_out=("test",))}
+        first = self.recording.seen.get((kernel, test, 0))
+        if first is not None and seen.run and seen.log and seen.log == first.log:
+            line["log"] = 0  # of a thousand runs that went the same way, one has the log
+        self._append(line)
 
     def predicted(self, model: str, test: int, said: Line) -> None:
         self._append({"kind": "predicted", "model": model, "test": test, **said})
@@ -172,6 +179,11 @@ class Recorder:
         except OSError as error:
             self.close()  # nothing may follow half a line
             raise RecordingError(f"{self.recording.path} cannot be written: {error.strerror}") from error
+
+    def reread(self) -> None:
+        """Take what the file says: Ctrl-C may come between a line's being written and its being taken in."""
+        if self.recording.path:
+            self.recording = read(self.recording.path)
 
     def discard(self) -> None:
         """Nothing came of it."""
@@ -253,14 +265,11 @@ def kept() -> list[Path]:
 
 
 def new_path() -> Path:
-    """A name that says when; and room for it: the oldest recordings are deleted where there are too many."""
-    import time
-    from itertools import chain, count
+    """A name that says when (UTC); and room for it: the oldest recordings are deleted where there are too many."""
+    from datetime import UTC, datetime
 
     _make_room()
-    stem = time.strftime("%Y-%m-%d_%H-%M-%S", time.gmtime()) + f"_{os.getpid()}"
-    names = (f"{stem}{suffix}{SUFFIX}" for suffix in chain([""], map("_{}".format, count(2))))
-    return next(path for name in names if not (path := directory() / name).exists())
+    return directory() / f"{datetime.now(UTC):%Y-%m-%d_%H-%M-%S.%f}{SUFFIX}"
 
 
 def _make_room() -> None:
@@ -332,12 +341,12 @@ def _plain(thing: Observation | Done | Page, leave_out: Sequence[str] = ()) -> L
     return line
 
 
-def _observation(tests: Sequence[Test], line: Line) -> Observation:
+def _observation(test: str, line: Line) -> Observation:
     known = {f.name for f in fields(Observation)}
-    values: dict[str, Any] = {k: v for k, v in line.items() if k in known} | {"test": tests[line["test"]].name}
+    values: dict[str, Any] = {k: v for k, v in line.items() if k in known} | {"test": test}
     values["pinned"] = {(pin, page): frame for pin, page, frame in line.get("pinned", ())}
     values["pages"] = tuple(Page(**page) for page in line.get("pages", ()))
-    values["log"] = tuple(_done(step) for step in line.get("log", ()))
+    values["log"] = tuple(_done(step) if isinstance(step, dict) else step for step in line.get("log", ()))
     return Observation(**_tuples(values))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -11,9 +12,15 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.litmus import parse
+from cowcatcher.real import images
 from cowcatcher.real.build import BuildError, agent_path
 from cowcatcher.real.host import Observation, run_host
+from cowcatcher.real.images import KernelImage
 from cowcatcher.real.probe import Capability, probe
+from cowcatcher.real.qemu import EMULATOR
+
+#: Where the user's own kernels are; what these tests build goes elsewhere.
+CACHE = os.environ.get("XDG_CACHE_HOME")
 
 Run = Callable[[str], Observation]
 
@@ -71,3 +78,18 @@ def run(agent: Path) -> Run:
         return run_host([parse(body)], agent=agent, timeout=20)[0]
 
     return run_one
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> KernelImage:
+    """A kernel from the user's own cache; the agent of all these tests lies in another."""
+    if CACHE is None:
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    if shutil.which(EMULATOR) is None:
+        pytest.skip(f"{EMULATOR} is not installed")
+    there = [image for image in images.installed() if image.flavour == "cloud"]
+    if not there:
+        pytest.skip("no kernel is installed ('cowcatcher kernels install 6.1')")
+    return there[0]

@@ -18,14 +18,13 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.litmus import parse
-from cowcatcher.real import images, qemu, vm
+from cowcatcher.real import qemu, vm
 from cowcatcher.real.host import Observation
 from cowcatcher.real.images import KernelImage
 from cowcatcher.real.qemu import EMULATOR, Settings, VmError
 
 from .test_host import PLAIN, wait_for
 
-CACHE = os.environ.get("XDG_CACHE_HOME")
 NONE = parse(PLAIN.replace("test plain", "test none").replace("store(x, 2)", "ksm_scan()"))
 SWAPS = parse(PLAIN.replace("test plain", "test swaps").replace("store(x, 2)", "madvise(x, PAGEOUT)"))
 TEST = parse(PLAIN)
@@ -206,21 +205,6 @@ def test_version_of_a_distributions_kernel(kernel: KernelImage, tmp_path: Path) 
 
 
 # --- a real one -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> KernelImage:
-    """A kernel from the user's own cache; the agent of all these tests lies in another."""
-    if CACHE is None:
-        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    else:
-        monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
-    if shutil.which(EMULATOR) is None:
-        pytest.skip(f"{EMULATOR} is not installed")
-    there = [image for image in images.installed() if image.flavour == "cloud"]
-    if not there:
-        pytest.skip("no kernel is installed ('cowcatcher kernels install 6.1')")
-    return there[0]
 
 
 def test_a_real_machine(installed: KernelImage, agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
