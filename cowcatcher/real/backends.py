@@ -28,7 +28,8 @@ class Backend:
     """One of the agent's (``struct backend`` in agent.h), named as there.
 
     ``writes``: can take a pin through which the device may write; ``reads``: one through which it only reads.
-    ``forces``: it pins with FOLL_FORCE. ``config``: what a kernel must have been built with. ``modules``: loaded, where
+    ``forces``: it pins with FOLL_FORCE. ``late``: the device can be told to use memory that was released, and an IOMMU
+    shows it. ``config``: what a kernel must have been built with. ``modules``: loaded, where
     the kernel has them as modules, in the machine that runs it. ``machine``, ``devices``, ``append``: what that machine
     must be made with, as in ``qemu.Settings``.
     """
@@ -39,6 +40,7 @@ class Backend:
     writes: bool = True
     reads: bool = False
     forces: bool = False
+    late: bool = False
     config: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     machine: str = ""
@@ -48,6 +50,11 @@ class Backend:
 
 _ALL: Final = (
     Backend("uring", Class.LONGTERM, "io_uring fixed buffer", config=("IO_URING",)),
+    Backend(
+        "vfio", Class.LONGTERM, "VFIO mapping for QEMU's edu device", reads=True, late=True,
+        config=("VFIO_PCI", "VFIO_IOMMU_TYPE1", "INTEL_IOMMU"), modules=("vfio_iommu_type1", "vfio_pci"),
+        machine="q35", devices=("intel-iommu,intremap=on", "edu"), append=("intel_iommu=on",),
+    ),
     Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
 )  # fmt: skip
 BACKENDS: Final[Mapping[str, Backend]] = {b.name: b for b in _ALL}

@@ -21,6 +21,7 @@ Status: TypeAlias = Literal["ok", "not applicable", "could not tell", "timeout",
 Result: TypeAlias = int | str
 
 OK: Final = "ok"
+IOMMU_FAULT: Final = "IOMMU_FAULT"
 #: What the agent may need beyond a test's own time limit: reaping its processes, and a loaded machine.
 GRACE: Final = 15.0
 #: After the agent is gone, its processes are killed by the kernel; this long they may take to disappear.
@@ -52,7 +53,7 @@ class Done:
     index: int
     statement: str
     result: Result | None
-    outcome: Literal["value", "error", "signal", "killed", "not_run", "blocked"]
+    outcome: Literal["value", "error", "signal", "killed", "not_run", "blocked", "iommu_fault"]
     pages: tuple[Page, ...] = ()
 
 
@@ -324,6 +325,8 @@ def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
                     result = int(number) if SIGNATURES[statement.op].gives == "value" else OK
                 elif kind in ("error", "signal"):
                     result = _error_name(int(number)) if kind == "error" else _signal_name(int(number))
+                elif kind == "iommu_fault":
+                    result = IOMMU_FAULT
                 if kind == "blocked":
                     blocked[actor] = None
                 log.append(Done(actor, ordered.index, statement_text(statement), result, kind))  # type: ignore[arg-type]

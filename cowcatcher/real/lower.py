@@ -19,7 +19,7 @@ and the answers:
     lacks BACKEND WORDS                 what this machine lacks for a pin of the test
     pin STEP PIN PAGE PFN               the frame behind a pin when it was taken; PFN hexadecimal, 0: not to be had
     step STEP ANSWER NUMBER             ANSWER value, error (errno), signal, killed, not_run (its process is gone),
-                                        blocked (waits for what can no longer come)
+                                        blocked (waits for what can no longer come), iommu_fault
     page STEP ACTOR MAPPING PAGE STATE PFN MAPCOUNT FLAGS
                                         STATE present, swapped, empty (mapped, no page yet), none, unknown; PFN and
                                         FLAGS hexadecimal, 0: not to be had
@@ -309,7 +309,7 @@ class _Lowering:
         if statement.op == "unpin":
             self.released.add(place.name)
         backend, writable = self.backends[number]
-        if place.name in self.released and statement.op != "unpin":
+        if place.name in self.released and statement.op != "unpin" and not backend.late:
             raise NotApplicable(f"{text}: {backend.what} refuses to use memory once it is released")
         if statement.op == "dma_write" and not writable:
             raise NotApplicable(f"{text}: {backend.what} only reads this memory")

@@ -81,10 +81,12 @@ def emulator() -> str:
 
 def command(vmlinux: Path, initramfs: Path, console: Path, settings: Settings) -> list[str]:
     """The whole command line. ttyS0 is the console and goes to a file, ttyS1 is QEMU's own standard output."""
-    kvm = settings.accelerator == "kvm" and settings.icount is None
+    accel = "tcg"
+    if kvm := settings.accelerator == "kvm" and settings.icount is None:  # its IOMMU remaps interrupts outside of KVM
+        accel = "kvm,kernel-irqchip=split" if settings.machine == "q35" else "kvm"
     words = [
         emulator(), "-machine", settings.machine,
-        "-accel", "kvm" if kvm else "tcg", "-cpu", "host" if kvm else EMULATED_CPU,
+        "-accel", accel, "-cpu", "host" if kvm else EMULATED_CPU,
         "-m", str(settings.memory), "-smp", str(settings.cpus),
         "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console",

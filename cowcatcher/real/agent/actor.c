@@ -245,6 +245,8 @@ static struct reply execute(int actor, const struct request *rq)
 		return uffd_writeprotect(rq);
 	case PIN:
 		return hold(rq);
+	case LET_GO:
+		return let_go(rq);
 	case VM_READ:
 	case VM_WRITE:
 		return process_vm(rq);

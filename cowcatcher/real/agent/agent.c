@@ -49,7 +49,7 @@ static const char *const op_names[N_OPS] = {
 
 static const char *const answer_names[] = {
 	[VALUE] = "value", [ERROR] = "error", [SIGNAL] = "signal", [KILLED] = "killed", [NOT_RUN] = "not_run",
-	[BLOCKED] = "blocked",
+	[BLOCKED] = "blocked", [IOMMU_FAULT] = "iommu_fault",
 };
 
 struct test test;
@@ -220,17 +220,33 @@ static enum heard take_pin(int index, const struct step *st, struct request *rq,
 		rq->len = test.maps[st->slot].pages * test.maps[st->slot].stride;
 	rq->pin = st->target;
 	rq->backend = backend_of(pin->backend->name);
+	rq->writable = pin->writable;
 	rq->fd = pin->fd;
+	pin->taker = st->actor;
 	pin->addr = rq->addr;
 	pin->len = rq->len;
 	pin->stride = test.maps[st->slot].stride;
 	heard = ask(st->actor, rq, reply);
-	pin->held = heard == HEARD && reply->kind == VALUE;
+	pin->taken = pin->held = heard == HEARD && reply->kind == VALUE;
 	if (pin->held)
 		print_pin(index, st->target, process_of(&test.actors[st->actor])->pid, rq->addr, rq->len, pin->stride);
 	else
 		pin->backend->release(st->target); /* no pin, so none of its pages either */
 	return heard;
+}
+
+bool ask_to_let_go(int index)
+{
+	const struct pin *pin = &test.pins[index];
+	struct request rq = {
+		.op = LET_GO, .pin = index, .backend = backend_of(pin->backend->name), .fd = pin->fd, .len = pin->len};
+	struct reply reply;
+
+	for (int a = 0; a < test.n_actors; a++)
+		if (test.actors[a].life == ALIVE && test.actors[a].suspends == pin->taker)
+			return false; /* in vfork(): it would not answer */
+	return test.actors[pin->taker].life == ALIVE && ask(pin->taker, &rq, &reply) == HEARD && reply.kind == VALUE &&
+	       reply.value;
 }
 
 static enum heard do_exec_step(int actor, struct request *rq, struct reply *reply)
@@ -426,6 +442,7 @@ static bool start_family(void)
 	pid = fork();
 	if (pid == 0) {
 		setpgid(0, 0);
+		disown_pins();
 		start_process(0);
 	}
 	if (pid < 0) {

@@ -38,7 +38,7 @@ enum op {
 	/* executed by the coordinator */
 	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
 	/* not in the text */
-	MMAP, RESIDENT, THP_DISABLE, SPAWN,
+	MMAP, RESIDENT, THP_DISABLE, SPAWN, LET_GO,
 	N_OPS = MMAP,
 };
 
@@ -46,12 +46,13 @@ struct request {
 	enum op op;
 	bool fatal; /* a SIGSEGV or SIGBUS is to be died of */
 	int fd; /* or -1 */
-	int pin, backend; /* PIN only: which pin, and whose hold() takes it */
+	int pin, backend; /* PIN and LET_GO: which pin, and whose hold() takes it */
+	bool writable; /* PIN: the device may write, see struct pin */
 	pid_t pid; /* another process */
 	uint64_t addr, len, value;
 };
 
-enum answer { VALUE, ERROR, SIGNAL, /* never sent by an actor: */ KILLED, NOT_RUN, BLOCKED };
+enum answer { VALUE, ERROR, SIGNAL, /* never sent by an actor: */ KILLED, NOT_RUN, BLOCKED, IOMMU_FAULT };
 
 struct reply {
 	enum answer kind;
@@ -90,8 +91,8 @@ struct step { int actor, op, slot, page, offset, target; uint64_t value; int fat
 struct pin {
 	const struct backend *backend;
 	bool writable; /* the device may write the memory, so the kernel has to be asked for that */
-	bool opened, held;
-	int fd;
+	bool opened, taken, held; /* taken: held now or once */
+	int fd, taker; /* taker: the actor that took it */
 	uint64_t addr, len, stride; /* what was pinned, since it was */
 };
 
@@ -107,6 +108,10 @@ struct backend {
 	struct reply (*dma)(int pin, const struct step *step); /* one word, read or written by the device */
 	struct reply (*release)(int pin); /* the pin ends; also called when hold() failed */
 	void (*close)(int pin); /* after the test, its processes gone; may be NULL */
+	/* what few of them need */
+	void (*disown)(void); /* in the test's first process: close what is the coordinator's alone */
+	struct reply (*let_go)(const struct request *rq); /* in the actor that took it: see ask_to_let_go() */
+	bool late; /* the device can be told to use memory after its release, and shows what comes of it */
 };
 
 struct test {
@@ -149,6 +154,9 @@ static inline uint64_t address(int mm, int slot, int page)
 	return BASE + slot * SLOT_DISTANCE + test.moves[mm][slot][page] * MOVE_DISTANCE + page * test.maps[slot].stride;
 }
 
+/* agent.c */
+bool ask_to_let_go(int pin); /* have the actor that took the pin call let_go(); false if that gave 0, or it has ended */
+
 /* actor.c */
 _Noreturn void start_process(int actor);
 
@@ -159,8 +167,10 @@ _Noreturn void run_as_init(void);
 extern const struct backend *const backends[];
 int backend_of(const char *name); /* or -1 */
 bool open_pins(void); /* false, with the reason printed, when a pin of the test cannot be had on this machine */
+void disown_pins(void);
 void close_pins(void);
 struct reply hold(const struct request *rq);
+struct reply let_go(const struct request *rq);
 struct reply dma(const struct step *step);
 struct reply unpin(int pin);
 void print_backends(void);
@@ -172,7 +182,7 @@ static inline uint64_t pin_offset(const struct step *step)
 }
 
 /* One each in a file of its name */
-extern const struct backend uring, pipe_backend;
+extern const struct backend uring, vfio, pipe_backend;
 
 /* pages.c */
 void open_kernel_files(void);

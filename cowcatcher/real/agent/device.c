@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct backend *const backends[] = {&uring, &pipe_backend};
+const struct backend *const backends[] = {&uring, &vfio, &pipe_backend};
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
@@ -62,6 +62,13 @@ bool open_pins(void)
 	return true;
 }
 
+void disown_pins(void)
+{
+	for (int i = 0; i < N_BACKENDS; i++)
+		if (backends[i]->disown)
+			backends[i]->disown();
+}
+
 void close_pins(void)
 {
 	for (int i = 0; i < test.n_pins; i++)
@@ -72,6 +79,11 @@ void close_pins(void)
 struct reply hold(const struct request *rq)
 {
 	return backends[rq->backend]->hold(rq);
+}
+
+struct reply let_go(const struct request *rq)
+{
+	return backends[rq->backend]->let_go(rq);
 }
 
 struct reply unpin(int index)
@@ -88,5 +100,6 @@ struct reply dma(const struct step *step)
 {
 	const struct pin *pin = &test.pins[step->target];
 
-	return pin->held ? pin->backend->dma(step->target, step) : failure(EIO); /* there is no such pin: it was not taken */
+	/* EIO: there is no such pin, it was not taken */
+	return pin->held || (pin->taken && pin->backend->late) ? pin->backend->dma(step->target, step) : failure(EIO);
 }

@@ -82,4 +82,12 @@ static void pipe_close(int pin)
 	close(write_end[pin]);
 }
 
-const struct backend pipe_backend = {"pipe", pipe_probe, pipe_open, pipe_hold, pipe_dma, pipe_release, pipe_close};
+const struct backend pipe_backend = {
+	.name = "pipe",
+	.probe = pipe_probe,
+	.open = pipe_open,
+	.hold = pipe_hold,
+	.dma = pipe_dma,
+	.release = pipe_release,
+	.close = pipe_close,
+};

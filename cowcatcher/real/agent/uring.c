@@ -128,4 +128,11 @@ static const char *ring_probe(void)
 				 : "io_uring is not allowed here: see /proc/sys/kernel/io_uring_disabled";
 }
 
-const struct backend uring = {"uring", ring_probe, ring_open, ring_hold, ring_dma, ring_release, NULL};
+const struct backend uring = {
+	.name = "uring",
+	.probe = ring_probe,
+	.open = ring_open,
+	.hold = ring_hold,
+	.dma = ring_dma,
+	.release = ring_release,
+};
