@@ -53,13 +53,38 @@ class Done:
     index: int
     statement: str
     result: Result | None
-    outcome: Literal["value", "error", "signal", "killed", "not_run", "blocked", "iommu_fault"]
+    outcome: Literal["value", "error", "signal", "killed", "not_run", "blocked", "iommu_fault", "refused"]
     pages: tuple[Page, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
+class Race:
+    """How a test is raced: so many times, with delays drawn from ``seed``."""
+
+    runs: int = 1000
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One way in which runs of a race ended: how many of them, which of them first, and how.
+
+    Frame numbers in ``observation`` are no addresses, but equal where the frames were. Its status is not "ok" if these
+    runs ended in a way that says nothing about the kernel.
+    """
+
+    count: int
+    first: int
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
-    """What one run of a test showed. ``reason`` says why whenever ``status`` is not "ok"."""
+    """What one run of a test showed. ``reason`` says why whenever ``status`` is not "ok".
+
+    Of a race, ``outcomes`` says what was seen, whatever ``status`` says of its last run: ``made`` runs came to an end,
+    ``uncounted`` of them in more ways than are told apart.
+    """
 
     test: str
     status: Status
@@ -76,6 +101,9 @@ class Observation:
     notes: tuple[str, ...] = ()
     kernel: str = ""
     microseconds: int = 0
+    outcomes: tuple[Seen, ...] = ()
+    made: int = 0
+    uncounted: int = 0
 
 
 #: Called with every observation as soon as it is made, and with its place in the list that is returned in the end.
@@ -95,12 +123,14 @@ def run_host(
     agent: Path | None = None,
     wrapper: Sequence[str] = (),
     prefer: Sequence[str] = (),
+    race: Race | None = None,
     observed: Observed = unobserved,
 ) -> list[Observation]:
     """Every test ``repeat`` times on this kernel; the runs of a test stand together, in the order of ``tests``.
 
     ``timeout`` is one run's, in seconds. ``trace`` notes the pages after every step. ``wrapper`` is a command that runs
-    the agent, such as ``setpriv …``. ``prefer``: backends to take where a pin can be had in several ways.
+    the agent, such as ``setpriv …``. ``prefer``: backends to take where a pin can be had in several ways. ``race``: the
+    tests are not run in their ordered form, but raced; one observation then stands for all of a race's runs.
     """
     from cowcatcher.litmus.order import NoOrder
     from cowcatcher.real.lower import NotApplicable, lower
@@ -110,7 +140,7 @@ def run_host(
     answers: list[Observation | None] = []
     for test in tests:
         try:
-            lowered.extend([lower(test, here)] * repeat)
+            lowered.extend([lower(test, here, race)] * repeat)
             answers.extend([None] * repeat)
         except (NotApplicable, NoOrder) as e:
             answers.extend([Observation(test.name, "not applicable", str(e))] * repeat)
@@ -240,6 +270,8 @@ def _converse(
                             answers = []
                             started += 1
                             deadline = time.monotonic() + timeout + GRACE
+                        elif words[0] == "at":  # a race goes on
+                            deadline = time.monotonic() + timeout + GRACE
                         answers.append(words)
                         if words[0] == "done":
                             ended += 1
@@ -293,6 +325,15 @@ def _signal_name(number: int) -> str:
 
 def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
     """One test's answers, understood."""
+    if lowered.race is None:
+        return read_ordered(lowered, answers, timeout)
+    from cowcatcher.real.stress import read_race
+
+    return read_race(lowered, answers, timeout)
+
+
+def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
+    """The answers to one run."""
     import os
 
     from cowcatcher.litmus.printer import statement_text

@@ -10,7 +10,8 @@ The text, one item a line, all numbers decimal unless said otherwise:
     step ACTOR OP MAPPING PAGE OFFSET TARGET VALUE FATAL
                                         PAGE -1: the whole mapping; TARGET: an actor, event or pin; FATAL 1: a SIGSEGV
                                         ends the process
-    run                                 executes it
+    run                                 executes it, in the order of its steps
+    race RUNS SEED                      executes it RUNS times, every actor its own steps by itself (agent/race.c)
 
 and the answers:
 
@@ -25,18 +26,32 @@ and the answers:
                                         FLAGS hexadecimal, 0: not to be had
     end ACTOR exit|signal NUMBER        a process that ended by itself
     done ID done|setup|timeout STEP MICROSECONDS
+
+and those of a race:
+
+    test ID
+    at RUNS                             so many were made: a sign of life
+    hangs ACTOR STEP                    the time was over, and this one was in the middle of a step
+    outcome COUNT FIRST                 so many runs ended like this, the first of them being run FIRST; lines as above
+                                        follow, with one more answer, refused (a device asked to use what is released
+                                        already), and with frames that are numbered, not named
+    uncounted COUNT                     so many runs ended in yet other ways
+    done ID done|setup|timeout RUNS MICROSECONDS
 """
 
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from cowcatcher.litmus.ast import Flags, Mapping, Name, Number, Place, Statement, Test
 from cowcatcher.litmus.order import OrderedStep, argument, ordered
 from cowcatcher.litmus.printer import statement_text
+from cowcatcher.litmus.statements import SIGNATURES
 from cowcatcher.real.backends import BACKENDS, DIRECT_IO, OWN, Backend, Class, choose
+from cowcatcher.real.host import Race
 
 PAGE: Final = 4096
 HUGE_PAGE: Final = 2 << 20
@@ -104,14 +119,20 @@ class Lowered:
     backends: tuple[str, ...]  # of each pin
     stand_ins: tuple[str, ...]
     notes: tuple[str, ...]
+    race: Race | None = None
 
     def text(self, number: int, timeout: float, trace: bool) -> str:
-        return "\n".join([f"test {number} {round(timeout * 1000)} {int(trace)}", *self.lines, "run", ""])
+        command = f"race {self.race.runs} {self.race.seed}" if self.race else "run"
+        return "\n".join([f"test {number} {round(timeout * 1000)} {int(trace)}", *self.lines, command, ""])
 
 
-def lower(test: Test, facilities: Facilities | None = None) -> Lowered:
-    """Raises :class:`NotApplicable`, or ``NoOrder`` where the test has no ordered form."""
-    return _Lowering(test, facilities or Facilities()).result()
+def lower(test: Test, facilities: Facilities | None = None, race: Race | None = None) -> Lowered:
+    """Raises :class:`NotApplicable`, or ``NoOrder`` where the test is not to be raced and has no ordered form."""
+    if race is None:
+        return _Lowering(test, facilities or Facilities()).result(ordered(test))
+    every = [OrderedStep(a.name, i, statement) for a in test.actors for i, statement in enumerate(a.body)]
+    lowered = _Lowering(test, facilities or Facilities(), racing=True).result(every)
+    return replace(lowered, race=race)
 
 
 @dataclass
@@ -122,13 +143,14 @@ class _Lowering:
     pins: list[tuple[str, Place]] = field(default_factory=list)
     backends: list[tuple[Backend, bool]] = field(default_factory=list)  # of each pin, and whether the device may write
     pin_numbers: dict[str, int] = field(default_factory=dict)
+    taken: dict[tuple[str, int], int] = field(default_factory=dict)  # in a race, by the statement that takes the pin
     released: set[str] = field(default_factory=set)
     scattered: set[str] = field(default_factory=set)  # mappings whose pages mremap() moved one by one
     events: list[str] = field(default_factory=list)
     stand_ins: list[str] = field(default_factory=list)
+    racing: bool = False
 
-    def result(self) -> Lowered:
-        schedule = ordered(self.test)
+    def result(self, schedule: Sequence[OrderedStep]) -> Lowered:
         # The agent's actor 0 is the first process, wherever it stands in the text.
         first = next((a for a in self.test.actors if a.kind == "process"), None)
         if first is None:
@@ -141,9 +163,12 @@ class _Lowering:
         for mapping in self.test.memory:
             self._map(mapping)
         before = len(self.lines)
+        if self.racing:
+            self._prepare_race(schedule)
         steps = [self._step(step) for step in schedule]
         self.lines[before:before] = [f"pin {b.name} {'w' if writable else 'r'}" for b, writable in self.backends]
-        notes = [f"kernel may {k.action}: did not happen by itself in an ordered run" for k in self.test.kernel_may]
+        how = "nothing made it happen" if self.racing else "did not happen by itself in an ordered run"
+        notes = [f"kernel may {k.action}: {how}" for k in self.test.kernel_may]
         return Lowered(
             self.test, tuple(self.lines), tuple(steps), tuple(self.actors), tuple(self.pins),
             tuple(b.name for b, _ in self.backends),
@@ -225,8 +250,7 @@ class _Lowering:
             elif op == "madvise":
                 value = self._advice(statement)
             elif op not in PLAIN:
-                backend, writable = self._backend(statement, what)
-                op, pin = "pin", self._new_pin(statement, place, backend, writable)
+                op, pin = "pin", self._taken_pin(step, what, place)
                 target = pin
         elif op not in PLAIN:
             raise NotApplicable(f"{text}: the agent has no such statement")
@@ -293,6 +317,42 @@ class _Lowering:
         protects = (s for a in self.test.actors for s in a.body if s.op == "mprotect" and argument(s) == mapping.name)
         return mapping.prot == "R" or any(argument(s, 1) != "RW" for s in protects)
 
+    def _prepare_race(self, schedule: Sequence[OrderedStep]) -> None:
+        """The pins come first: an actor may use one that stands before the actor that takes it."""
+        for step in schedule:
+            self._refuse_in_race(step)
+            statement = step.statement
+            if SIGNATURES[statement.op].gives != "pin" or statement.op in NOT_HERE:
+                continue
+            if statement.target in self.pin_numbers:
+                raise NotApplicable(f"{statement_text(statement)}: the name is taken; a race needs one for each pin")
+            place = next(a for a in statement.args if isinstance(a, Place))
+            self.taken[step.actor, step.index] = self._new_pin(
+                statement, place, *self._backend(statement, self._mapping(place)[1])
+            )
+
+    def _taken_pin(self, step: OrderedStep, mapping: Mapping, place: Place) -> int:
+        if (step.actor, step.index) in self.taken:
+            return self.taken[step.actor, step.index]
+        return self._new_pin(step.statement, place, *self._backend(step.statement, mapping))
+
+    def _refuse_in_race(self, step: OrderedStep) -> None:
+        """What the agent cannot do while others do something else. Raises :class:`NotApplicable`."""
+        statement, text = step.statement, statement_text(step.statement)
+        actors = {a.name: a for a in self.test.actors}
+        process = actors[step.actor].process
+        if statement.op in ("dma_read", "dma_write") and actors[step.actor].kind != "device":
+            raise NotApplicable(f"{text} in {step.actor}: only a device accesses memory through a pin here")
+        if statement.op != "mremap":
+            return
+        moved = argument(statement)
+        for other in (a for a in self.test.actors if a.name != step.actor):
+            for s in other.body:
+                remote = s.op in REMOTE and argument(s, 0) == process and argument(s, 1) == moved
+                names = any(isinstance(a, Place) and a.name == moved for a in s.args) or s.op == "fork"
+                if remote or (other.kind == "thread" and other.process == process and names):
+                    raise NotApplicable(f"{text}: {other.name} may use an address that is moved at that moment")
+
     def _new_pin(self, statement: Statement, place: Place, backend: Backend, writable: bool) -> int:
         number = len(self.pins)
         self.pins.append((statement.target or "", place))
@@ -309,7 +369,8 @@ class _Lowering:
         if statement.op == "unpin":
             self.released.add(place.name)
         backend, writable = self.backends[number]
-        if place.name in self.released and statement.op != "unpin" and not backend.late:
+        late = backend.late or self.racing  # in a race it shows while it runs
+        if place.name in self.released and statement.op != "unpin" and not late:
             raise NotApplicable(f"{text}: {backend.what} refuses to use memory once it is released")
         if statement.op == "dma_write" and not writable:
             raise NotApplicable(f"{text}: {backend.what} only reads this memory")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from cowcatcher.litmus.ast import Test
-from cowcatcher.real.host import Done, Observation, Page
+from cowcatcher.real.host import Done, Observation, Page, Seen
 
 FORMAT: Final = 1
 SUFFIX: Final = ".jsonl"
@@ -337,6 +337,8 @@ def _plain(thing: Observation | Done | Page, leave_out: Sequence[str] = ()) -> L
             value = [[pin, page, frame] for (pin, page), frame in value.items()]
         elif about.name in ("pages", "log"):
             value = [_plain(one) for one in value]
+        elif about.name == "outcomes":
+            value = [[one.count, one.first, _plain(one.observation, leave_out)] for one in value]
         line[about.name] = list(value) if isinstance(value, tuple) else value
     return line
 
@@ -347,6 +349,9 @@ def _observation(test: str, line: Line) -> Observation:
     values["pinned"] = {(pin, page): frame for pin, page, frame in line.get("pinned", ())}
     values["pages"] = tuple(Page(**page) for page in line.get("pages", ()))
     values["log"] = tuple(_done(step) if isinstance(step, dict) else step for step in line.get("log", ()))
+    values["outcomes"] = tuple(
+        Seen(count, first, _observation(test, ended)) for count, first, ended in line.get("outcomes", ())
+    )
     return Observation(**_tuples(values))
 
 

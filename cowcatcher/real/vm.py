@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cowcatcher.litmus.ast import Test
-from cowcatcher.real.host import Observation, Observed, unobserved
+from cowcatcher.real.host import Observation, Observed, Race, unobserved
 from cowcatcher.real.qemu import Lost, Machine, Settings
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def run_vms(
     timeout: float = 10.0,
     trace: bool = False,
     prefer: Sequence[str] = (),
+    race: Race | None = None,
     observed: Callable[[Job, int, Observation], None] = lambda job, place, seen: None,
     finished: Callable[[Job, Report], None] = lambda job, report: None,
 ) -> dict[str, Report]:
@@ -107,7 +108,8 @@ def run_vms(
         runs = {
             pool.submit(
                 run_image, job.tests, job.image, name=job.name, timeout=timeout, trace=trace, agent=agent,
-                settings=job.settings or usual, prefer=prefer, stop=stop, observed=partial(observed, job),
+                settings=job.settings or usual, prefer=prefer, race=race, stop=stop,
+                observed=partial(observed, job),
             ): job
             for job in jobs
         }  # fmt: skip
@@ -133,6 +135,7 @@ def run_image(
     agent: Path | None = None,
     settings: Settings | None = None,
     prefer: Sequence[str] = (),
+    race: Race | None = None,
     stop: threading.Event | None = None,
     observed: Observed = unobserved,
 ) -> Report:
@@ -160,7 +163,7 @@ def run_image(
         every = range(number * repeat, (number + 1) * repeat)
         try:
             # What the kernel has is known once it runs: until then everything is taken to be there.
-            lowered.extend([lower(test, hoped)] * repeat)
+            lowered.extend([lower(test, hoped, race)] * repeat)
             places.extend(every)
         except (NotApplicable, NoOrder) as e:
             for place in every:
@@ -168,7 +171,7 @@ def run_image(
 
     @lru_cache(maxsize=1)  # the runs of a test stand together
     def lacks(number: int) -> str | None:
-        return _lacks(tests[number], ran.facilities) if ran.facilities else None
+        return _lacks(tests[number], ran.facilities, race) if ran.facilities else None
 
     def answered(one: Observation) -> None:
         place = next(waiting)
@@ -180,12 +183,12 @@ def run_image(
     return ran.report([seen[place] for place in sorted(seen)])
 
 
-def _lacks(test: Test, facilities: Facilities) -> str | None:
+def _lacks(test: Test, facilities: Facilities, race: Race | None) -> str | None:
     """Why the test is not applicable to a machine with these facilities."""
     from cowcatcher.real.lower import NotApplicable, lower
 
     try:
-        lower(test, facilities)
+        lower(test, facilities, race)
     except NotApplicable as e:
         return str(e)
     return None

@@ -145,6 +145,8 @@ _Noreturn void start_process(int actor)
 	prctl(PR_SET_PTRACER, -1); /* Yama: let the other actors use /proc/PID/mem and process_vm_* */
 	sigaction(SIGSEGV, &action, NULL);
 	sigaction(SIGBUS, &action, NULL);
+	if (racing())
+		race_on(actor);
 	serve(actor);
 }
 
@@ -155,6 +157,8 @@ static int start_process_fn(void *arg)
 
 static void *start_thread(void *arg)
 {
+	if (racing())
+		race_on((int)(intptr_t)arg);
 	serve((int)(intptr_t)arg);
 }
 
@@ -165,7 +169,7 @@ static struct reply do_fork(int child)
 
 	if (pid == 0)
 		start_process(child);
-	return outcome(pid);
+	return pid < 0 ? failure(errno) : success((uint64_t)pid);
 }
 
 /* The child gets a stack of its own: it outlives this call frame's next statement, unlike a C program's vfork(). */
@@ -198,7 +202,7 @@ static struct reply spawn(int actor)
 	return error ? failure(error) : success(0);
 }
 
-static struct reply execute(int actor, const struct request *rq)
+struct reply execute(int actor, const struct request *rq)
 {
 	void *at = (void *)(uintptr_t)rq->addr;
 
@@ -225,6 +229,9 @@ static struct reply execute(int actor, const struct request *rq)
 		return resident(rq);
 	case THP_DISABLE:
 		return outcome(prctl(PR_SET_THP_DISABLE, rq->value, 0, 0, 0));
+	case RACE:
+		race_on(actor);
+		return success(0);
 	case MUNMAP:
 		return outcome(munmap(at, rq->len));
 	case MPROTECT:
@@ -263,6 +270,17 @@ static struct reply execute(int actor, const struct request *rq)
 	}
 }
 
+/*
+ * Sent, not caused: the kernel logs caused ones. To this thread, as a caused one would be: another one may be deaf to it,
+ * in vfork().
+ */
+_Noreturn void die_of(int sig)
+{
+	signal(sig, SIG_DFL);
+	syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), sig);
+	_exit(1);
+}
+
 /* Answer requests until told to end. The first answer says that the actor exists, and its pid. */
 static void serve(int actor)
 {
@@ -276,13 +294,8 @@ static void serve(int actor)
 			_exit(1);
 		reply = execute(actor, &rq);
 		if (reply.kind == SIGNAL && rq.fatal) {
-			/*
-			 * Say why, then die of the same signal; sent, not caused: the kernel logs caused ones. To this
-			 * thread, as a caused one would be: another one may be deaf to it, in vfork().
-			 */
-			send(channel, &reply, sizeof(reply), MSG_NOSIGNAL);
-			signal((int)reply.value, SIG_DFL);
-			syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), (int)reply.value);
+			send(channel, &reply, sizeof(reply), MSG_NOSIGNAL); /* say why first */
+			die_of((int)reply.value);
 		}
 	}
 }

@@ -47,9 +47,9 @@ static const char *const op_names[N_OPS] = {
 	[DMA_WRITE] = "dma_write",
 };
 
-static const char *const answer_names[] = {
+const char *const answer_names[] = {
 	[VALUE] = "value", [ERROR] = "error", [SIGNAL] = "signal", [KILLED] = "killed", [NOT_RUN] = "not_run",
-	[BLOCKED] = "blocked", [IOMMU_FAULT] = "iommu_fault",
+	[BLOCKED] = "blocked", [IOMMU_FAULT] = "iommu_fault", [REFUSED] = "refused",
 };
 
 struct test test;
@@ -64,7 +64,48 @@ static uint64_t now_us(void)
 	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
 }
 
+/* What an actor is asked to do for this step, now. */
+struct request request_of(const struct step *st)
+{
+	bool remote = st->op == VM_READ || st->op == VM_WRITE || st->op == MEM_READ || st->op == MEM_WRITE;
+	bool child = st->op == FORK || st->op == VFORK;
+	const struct actor *there = &test.actors[remote ? st->target : test.actors[st->actor].owner];
+	const struct mapping *map = &test.maps[st->slot];
+	struct request rq = {.op = st->op, .fatal = st->fatal, .fd = -1, .pid = remote ? there->pid : 0};
+
+	rq.value = child ? (uint64_t)st->target : st->value;
+	rq.addr = address(there->mm, st->slot, st->page) + st->offset;
+	rq.len = st->page == WHOLE ? map->length : map->stride;
+	if (st->op == PIN) {
+		const struct pin *pin = &test.pins[st->target];
+
+		if (st->page == WHOLE) /* the named pages, not all of the huge page that they begin */
+			rq.len = map->pages * map->stride;
+		rq.pin = st->target;
+		rq.backend = backend_of(pin->backend->name);
+		rq.writable = pin->writable;
+		rq.fd = pin->fd;
+	}
+	return rq;
+}
+
+/* mremap() has moved what the step names. */
+void moved(const struct step *st)
+{
+	int mm = test.actors[test.actors[st->actor].owner].mm;
+
+	for (int page = 0; page < test.maps[st->slot].pages; page++)
+		if (st->page == WHOLE || st->page == page)
+			test.moves[mm][st->slot][page]++;
+}
+
 /* ---- the coordinator: asking one actor ---- */
+
+/* Without waiting for an answer. */
+void tell(int actor, const struct request *rq)
+{
+	send(test.actors[actor].near, rq, sizeof(*rq), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
 static struct actor *process_of(struct actor *who)
 {
@@ -179,14 +220,14 @@ static enum heard spawn_threads(int process)
 static enum heard begin_child(const struct step *st, struct reply *reply)
 {
 	struct actor *parent = &test.actors[st->actor], *child = &test.actors[st->target];
-	struct request rq = {.op = st->op, .value = st->target};
+	struct request rq = request_of(st);
 	struct pollfd fds[] = {{.fd = parent->near, .events = POLLIN},
 			       {.fd = child->near, .events = POLLIN},
 			       {.fd = process_of(parent)->pidfd, .events = POLLIN}};
 	bool answered = false;
 	enum heard heard;
 
-	send(parent->near, &rq, sizeof(rq), MSG_NOSIGNAL | MSG_DONTWAIT);
+	tell(st->actor, &rq);
 	if (!something_happens(fds, 3))
 		return LATE;
 	if (fds[0].revents) {
@@ -208,6 +249,7 @@ static enum heard begin_child(const struct step *st, struct reply *reply)
 	memcpy(test.moves[st->target], test.moves[process_of(parent)->mm], sizeof(test.moves[0]));
 	if (!answered)
 		heard = hear(parent, reply);
+	*reply = success(0);
 	return heard == HEARD ? spawn_threads(st->target) : heard;
 }
 
@@ -216,12 +258,6 @@ static enum heard take_pin(int index, const struct step *st, struct request *rq,
 	struct pin *pin = &test.pins[st->target];
 	enum heard heard;
 
-	if (st->page == WHOLE) /* the named pages, not all of the huge page that they begin */
-		rq->len = test.maps[st->slot].pages * test.maps[st->slot].stride;
-	rq->pin = st->target;
-	rq->backend = backend_of(pin->backend->name);
-	rq->writable = pin->writable;
-	rq->fd = pin->fd;
 	pin->taker = st->actor;
 	pin->addr = rq->addr;
 	pin->len = rq->len;
@@ -242,6 +278,8 @@ bool ask_to_let_go(int index)
 		.op = LET_GO, .pin = index, .backend = backend_of(pin->backend->name), .fd = pin->fd, .len = pin->len};
 	struct reply reply;
 
+	if (racing())
+		return false; /* it has its own statements to execute */
 	for (int a = 0; a < test.n_actors; a++)
 		if (test.actors[a].life == ALIVE && test.actors[a].suspends == pin->taker)
 			return false; /* in vfork(): it would not answer */
@@ -268,9 +306,7 @@ static enum heard do_exec_step(int actor, struct request *rq, struct reply *repl
 static enum heard do_step(int index, const struct step *st, struct reply *reply)
 {
 	struct actor *who = &test.actors[st->actor];
-	const struct mapping *map = &test.maps[st->slot];
-	struct request rq = {.op = st->op, .fatal = st->fatal, .fd = -1, .value = st->value};
-	int mm = process_of(who)->mm;
+	struct request rq = request_of(st);
 	enum heard heard;
 
 	*reply = (struct reply){ERROR, 0};
@@ -311,21 +347,15 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 			*reply = failure(ESRCH);
 			return HEARD;
 		}
-		rq.pid = test.actors[st->target].pid;
-		mm = test.actors[st->target].mm;
 		break;
-	}
-	rq.addr = address(mm, st->slot, st->page) + st->offset;
-	rq.len = st->page == WHOLE ? map->length : map->stride;
-	if (st->op == PIN)
+	case PIN:
 		return take_pin(index, st, &rq, reply);
+	}
 	heard = ask(st->actor, &rq, reply);
 	if (heard == HEARD && reply->kind == SIGNAL && st->fatal)
 		heard = await_end(process_of(who)) == LATE ? LATE : HEARD;
 	if (heard == HEARD && st->op == MREMAP && reply->kind == VALUE)
-		for (int page = 0; page < map->pages; page++)
-			if (st->page == WHOLE || st->page == page)
-				test.moves[mm][st->slot][page]++;
+		moved(st);
 	return heard;
 }
 
@@ -497,7 +527,7 @@ static void bury_the_dead(void)
  * Pages touched a moment ago sit in per-CPU batches on their way to the LRU lists, and each batch holds a reference, which
  * old kernels take for a sharer's. By chance some are flushed and some are not: flush them all. Any MADV_COLD does that.
  */
-static void flush_lru_batches(void)
+void flush_lru_batches(void)
 {
 	static char page[PAGE] __attribute__((aligned(PAGE)));
 
@@ -535,7 +565,7 @@ static const char *run_steps(int *last)
 	return "done";
 }
 
-static void print_ends(void)
+void print_ends(FILE *to)
 {
 	for (int a = 0; a < test.n_actors; a++) {
 		siginfo_t info = {0};
@@ -543,12 +573,20 @@ static void print_ends(void)
 		if (test.actors[a].kind != PROCESS || test.actors[a].life != ENDED)
 			continue;
 		if (waitid(P_PID, test.actors[a].pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid)
-			printf("end %d %s %d\n", a, info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
+			fprintf(to, "end %d %s %d\n", a, info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
 	}
 }
 
+/* The rest is for a fresh agent, or a fresh machine. */
+_Noreturn void unkillable(void)
+{
+	printf("unkillable %ld\n", test.id);
+	fflush(stdout);
+	_exit(EXIT_UNKILLABLE);
+}
+
 /* Nothing of a test outlives it: processes first, since what they hold can hold up the rest. */
-static void clean_up(void)
+void clean_up(void)
 {
 	uint64_t give_up = now_us() + REAP_MS * 1000ull;
 	const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
@@ -564,11 +602,8 @@ static void clean_up(void)
 	while ((pid = waitpid(-1, NULL, WNOHANG)) >= 0) {
 		if (pid > 0)
 			continue;
-		if (now_us() > give_up) {
-			printf("unkillable %ld\n", test.id);
-			fflush(stdout);
-			_exit(EXIT_UNKILLABLE); /* the rest is for a fresh agent, or a fresh machine */
-		}
+		if (now_us() > give_up)
+			unkillable();
 		sigtimedwait(&chld, NULL, &nap);
 	}
 	close_pins();
@@ -584,6 +619,37 @@ static void clean_up(void)
 			close(test.maps[slot].backing);
 }
 
+/* Whatever an earlier run of this test has left is forgotten. */
+bool begin_run(void)
+{
+	for (int a = 0; a < test.n_actors; a++) {
+		struct actor *who = &test.actors[a];
+
+		*who = (struct actor){who->kind, who->owner, .near = -1, .pidfd = -1, .suspends = -1, .mm = who->owner};
+	}
+	for (int slot = 0; slot < test.n_slots; slot++)
+		test.maps[slot].backing = -1;
+	for (int i = 0; i < test.n_pins; i++)
+		test.pins[i] = (struct pin){test.pins[i].backend, test.pins[i].writable, .fd = -1};
+	memset(test.events, 0, sizeof(test.events));
+	memset(test.moves, 0, sizeof(test.moves));
+	test.group = 0;
+	test.deadline = now_us() + test.timeout_ms * 1000ull;
+	return set_up();
+}
+
+static void race_test(uint64_t runs, uint64_t seed)
+{
+	uint64_t start = now_us(), made;
+	const char *status;
+
+	printf("test %ld\n", test.id);
+	fflush(stdout);
+	status = run_races(runs, seed, &made);
+	printf("done %ld %s %" PRIu64 " %" PRIu64 "\n", test.id, status, made, now_us() - start);
+	fflush(stdout);
+}
+
 static void run_test(void)
 {
 	uint64_t start = now_us();
@@ -591,10 +657,9 @@ static void run_test(void)
 	int last = -1;
 
 	printf("test %ld\n", test.id);
-	test.deadline = start + test.timeout_ms * 1000ull;
-	if (set_up())
+	if (begin_run())
 		status = run_steps(&last);
-	print_ends();
+	print_ends(stdout);
 	clean_up();
 	printf("done %ld %s %d %" PRIu64 "\n", test.id, status, last, now_us() - start);
 	fflush(stdout);
@@ -712,6 +777,7 @@ static void stay_on_one_cpu(void)
 int main(int argc, char **argv)
 {
 	char line[256];
+	uint64_t runs, seed;
 	sigset_t chld;
 
 	coordinator = getpid();
@@ -725,6 +791,7 @@ int main(int argc, char **argv)
 	}
 	if (argc == 3 && !strcmp(argv[1], "--actor")) { /* see do_exec() */
 		coordinator = getppid();
+		share_with_family(false);
 		start_process(atoi(argv[2]));
 	}
 	if (argc == 2 && !strcmp(argv[1], "--backends")) {
@@ -742,6 +809,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* with the host's runner; the test processes then follow this one */
+	share_with_family(true);
 	stay_on_one_cpu();
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 	sigemptyset(&chld);
@@ -757,6 +825,8 @@ int main(int argc, char **argv)
 			new_test(line);
 		else if (!strcmp(line, "run\n"))
 			run_test();
+		else if (sscanf(line, "race %" SCNu64 " %" SCNu64, &runs, &seed) == 2)
+			race_test(runs, seed);
 		else if (!read_actor(line) && !read_map(line) && !read_cell(line) && !read_pin(line) &&
 			 !read_step(line))
 			syntax(line);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 enum {
@@ -18,6 +19,8 @@ enum {
 	MAX_STEPS = 1024,
 	WHOLE = -1, /* page number: the whole mapping */
 	FIRST_CHANNEL = 200, /* fixed, so that a program started by exec() finds all of them */
+	SHARED_FD = FIRST_CHANNEL - 1, /* see race.c */
+	DOORBELL_FD = FIRST_CHANNEL - 2,
 	STACK_SIZE = 64 << 10,
 	REAP_MS = 5000, /* what a SIGKILLed process may take to disappear before the agent gives up on the machine */
 	FLUSH_MS = 2, /* an answer that takes longer may be a crash: what was done so far is told first */
@@ -38,7 +41,7 @@ enum op {
 	/* executed by the coordinator */
 	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
 	/* not in the text */
-	MMAP, RESIDENT, THP_DISABLE, SPAWN, LET_GO,
+	MMAP, RESIDENT, THP_DISABLE, SPAWN, LET_GO, RACE,
 	N_OPS = MMAP,
 };
 
@@ -52,7 +55,11 @@ struct request {
 	uint64_t addr, len, value;
 };
 
-enum answer { VALUE, ERROR, SIGNAL, /* never sent by an actor: */ KILLED, NOT_RUN, BLOCKED, IOMMU_FAULT };
+enum answer {
+	VALUE, ERROR, SIGNAL,
+	/* never sent by an actor */
+	KILLED, NOT_RUN, BLOCKED, IOMMU_FAULT, REFUSED,
+};
 
 struct reply {
 	enum answer kind;
@@ -127,9 +134,10 @@ struct test {
 	unsigned moves[MAX_ACTORS][MAX_SLOTS][MAX_PAGES]; /* per mm: how often mremap() moved the page */
 	pid_t group;
 	uint64_t deadline;
-};
+} __attribute__((aligned(PAGE))); /* shared by the family: see race.c */
 
 extern struct test test; /* the one at hand */
+extern const char *const answer_names[];
 extern pid_t coordinator;
 
 static inline struct reply success(uint64_t value)
@@ -155,10 +163,27 @@ static inline uint64_t address(int mm, int slot, int page)
 }
 
 /* agent.c */
-bool ask_to_let_go(int pin); /* have the actor that took the pin call let_go(); false if that gave 0, or it has ended */
+bool ask_to_let_go(int pin); /* have the actor that took the pin call let_go(); false if that gave 0, or it cannot */
+bool begin_run(void); /* false, with the reason printed, when the test could not be set up */
+void clean_up(void);
+_Noreturn void unkillable(void);
+void flush_lru_batches(void);
+void tell(int actor, const struct request *rq);
+struct request request_of(const struct step *st);
+void moved(const struct step *st);
+void print_ends(FILE *to);
 
 /* actor.c */
 _Noreturn void start_process(int actor);
+struct reply execute(int actor, const struct request *rq);
+_Noreturn void die_of(int sig);
+
+/* race.c */
+void share_with_family(bool anew);
+bool racing(void);
+void race_on(int actor);
+const char *run_races(uint64_t runs, uint64_t seed, uint64_t *made);
+uint64_t number_of_frame(uint64_t frame);
 
 /* init.c */
 _Noreturn void run_as_init(void);
@@ -187,6 +212,9 @@ extern const struct backend uring, vfio, pipe_backend;
 /* pages.c */
 void open_kernel_files(void);
 void print_pages(int step);
+void tell_pages(FILE *to); /* as print_pages(), with frames numbered instead of named */
+int open_pagemap(pid_t pid);
+void read_frames(int pagemap, const struct pin *pin, uint64_t *frames); /* 0: none, or not to be had */
 void print_pin(int step, int index, pid_t pid, uint64_t addr, uint64_t len, uint64_t stride);
 
 #endif

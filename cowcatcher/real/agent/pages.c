@@ -26,7 +26,7 @@ static uint64_t word_of(int fd, uint64_t index)
 	return fd >= 0 && pread(fd, &word, sizeof(word), index * sizeof(word)) == sizeof(word) ? word : 0;
 }
 
-static int open_pagemap(pid_t pid)
+int open_pagemap(pid_t pid)
 {
 	char path[32];
 
@@ -51,20 +51,28 @@ static bool in_maps(pid_t pid, uint64_t addr)
 	return found;
 }
 
+static const char *state_of(const struct actor *who, uint64_t addr, int pagemap, uint64_t *pfn)
+{
+	uint64_t entry = word_of(pagemap, addr / PAGE);
+
+	*pfn = 0;
+	if (pagemap < 0)
+		return "unknown";
+	if (entry >> PM_PRESENT & 1) {
+		*pfn = entry & PM_PFN;
+		return "present";
+	}
+	if (entry >> PM_SWAP & 1)
+		return "swapped";
+	return in_maps(who->pid, addr) ? "empty" : "none";
+}
+
 static void print_page(int step, int actor, int slot, int page, int pagemap)
 {
 	const struct actor *who = &test.actors[actor];
-	uint64_t addr = address(who->mm, slot, page), entry = word_of(pagemap, addr / PAGE), pfn = 0;
-	const char *state;
+	uint64_t pfn;
+	const char *state = state_of(who, address(who->mm, slot, page), pagemap, &pfn);
 
-	if (pagemap < 0)
-		state = "unknown";
-	else if (entry >> PM_PRESENT & 1)
-		state = "present", pfn = entry & PM_PFN;
-	else if (entry >> PM_SWAP & 1)
-		state = "swapped";
-	else
-		state = in_maps(who->pid, addr) ? "empty" : "none";
 	printf("page %d %d %d %d %s", step, actor, slot, page, state);
 	printf(" %" PRIx64 " %" PRIu64 " %" PRIx64 "\n", pfn, pfn ? word_of(kpagecount, pfn) : 0,
 	       pfn ? word_of(kpageflags, pfn) : 0);
@@ -84,6 +92,38 @@ void print_pages(int step)
 				print_page(step, a, slot, page, pagemap);
 		if (pagemap >= 0)
 			close(pagemap);
+	}
+}
+
+void tell_pages(FILE *to)
+{
+	for (int a = 0; a < test.n_actors; a++) {
+		const struct actor *who = &test.actors[a];
+		int pagemap;
+
+		if (who->kind != PROCESS || who->life != ALIVE)
+			continue;
+		pagemap = open_pagemap(who->pid);
+		for (int slot = 0; slot < test.n_slots; slot++) {
+			for (int page = 0; page < test.maps[slot].pages; page++) {
+				uint64_t pfn;
+				const char *state = state_of(who, address(who->mm, slot, page), pagemap, &pfn);
+
+				fprintf(to, "page 0 %d %d %d %s %" PRIx64 " 0 0\n", a, slot, page, state,
+					number_of_frame(pfn));
+			}
+		}
+		if (pagemap >= 0)
+			close(pagemap);
+	}
+}
+
+void read_frames(int pagemap, const struct pin *pin, uint64_t *frames)
+{
+	for (uint64_t page = 0; page * pin->stride < pin->len && page < MAX_PAGES; page++) {
+		uint64_t entry = word_of(pagemap, (pin->addr + page * pin->stride) / PAGE);
+
+		frames[page] = entry >> PM_PRESENT & 1 ? entry & PM_PFN : 0;
 	}
 }
 
