@@ -5,6 +5,9 @@
 ['fork_copies_pinned']
 """
 
+from cowcatcher.kernels.controls import CONTROLS as CONTROLS
+from cowcatcher.kernels.controls import Control as Control
+from cowcatcher.kernels.controls import modelled as modelled
 from cowcatcher.kernels.decision import QUESTIONS as QUESTIONS
 from cowcatcher.kernels.decision import BadDecision as BadDecision
 from cowcatcher.kernels.decision import Decision as Decision
@@ -25,11 +28,13 @@ from cowcatcher.kernels.kernel import previous as previous
 from cowcatcher.kernels.kernel import select as select
 
 __all__ = [
+    "CONTROLS",
     "KERNELS",
     "LINE",
     "PROPOSAL_NAMES",
     "QUESTIONS",
     "BadDecision",
+    "Control",
     "Decision",
     "Kernel",
     "UnknownKernel",
@@ -41,6 +46,7 @@ __all__ = [
     "kernel_of_release",
     "kernel_range",
     "load_decisions",
+    "modelled",
     "previous",
     "select",
 ]
