@@ -7,21 +7,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cowcatcher.cli import screen
-from cowcatcher.cli.parser import FINE, UNSURE, Problem
+from cowcatcher.cli.parser import FINE, UNSURE, Problem, positive
 from cowcatcher.report.record import Record
 from cowcatcher.report.style import Style
 
-VERBS = ("install", "images", "remove")
-_OPTIONS = {"flavour": "--flavour", "mirror": "--mirror", "image": "--image", "modules": "--modules", "name": "--name"}
+VERBS = ("install", "build", "images", "remove")
+_OPTIONS = {
+    "flavour": "--flavour", "mirror": "--mirror", "image": "--image", "modules": "--modules", "name": "--name",
+    "jobs": "--jobs", "stock": "--stock",
+}  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("real kernels", "with install")
+    group = parser.add_argument_group("real kernels", "with install, or build")
     group.add_argument("--flavour", choices=("cloud", "full"), help="cloud (default): small; full: RDMA, NFS and more")
     group.add_argument("--mirror", metavar="URL", help="Debian mirror (default: the one apt uses on this machine)")
     group.add_argument("--image", metavar="FILE", help="register a bzImage or vmlinux that you have built")
     group.add_argument("--modules", metavar="DIR", help="with --image: where its modules are; they stay there")
-    group.add_argument("--name", metavar="NAME", help="with --image: what to call it")
+    group.add_argument("--name", metavar="NAME", help="with --image, or build: what to call it")
+    group.add_argument(
+        "--jobs", "-j", type=positive, metavar="N", help="with build: compilers at once (default: one a core)"
+    )
+    group.add_argument("--stock", action="store_true", default=None, help="with build: without known-bad variants")
 
 
 def no_options(args: argparse.Namespace, but: Sequence[str] = ()) -> None:
@@ -33,11 +40,14 @@ def no_options(args: argparse.Namespace, but: Sequence[str] = ()) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from cowcatcher.real.archive import ArchiveError
+    from cowcatcher.real.controls import NoPlace
     from cowcatcher.real.images import ImageError
+    from cowcatcher.real.kernel_build import BuildFailed
 
     verb, *names = args.words
     does: dict[str, Callable[[argparse.Namespace, list[str], Style], int]] = {
         "install": _register if args.image else _install,
+        "build": _build,
         "images": _images,
         "remove": _remove,
     }
@@ -45,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return does[verb](args, names, screen.style_of(args))
     except ImageError as error:
         raise Problem(f"kernels {verb}: {error}") from error
-    except ArchiveError as error:
+    except (ArchiveError, BuildFailed, NoPlace) as error:
         raise Problem(f"kernels {verb}: {error}", UNSURE) from error
 
 
@@ -92,6 +102,26 @@ def _register(args: argparse.Namespace, names: list[str], style: Style) -> int:
     image = images.register(Path(args.image), args.name, tree)
     record = text.outcome_record(images.Outcome(image.name, image))
     _show(args, doc := text.install_document(before, [record]), text.registered_text(doc, style))
+    return FINE
+
+
+def _build(args: argparse.Namespace, names: list[str], style: Style) -> int:
+    from cowcatcher.real import kernel_build
+    from cowcatcher.report import images_text as text
+
+    no_options(args, but=("mirror", "name", "jobs", "stock"))
+    if len(names) != 1:
+        raise Problem("kernels build: name one source: 5.10, 7.3, a .tar.xz, or the directory of a kernel's source")
+    line = screen.Progress()
+    before = text.disk_record()
+    try:
+        built = kernel_build.build(
+            names[0], args.name or "", jobs=args.jobs or 0, edited=not args.stock, mirror=args.mirror or "",
+            progress=lambda name, doing, steps: line.show(text.build_progress_text(name, doing, steps)),
+        )  # fmt: skip
+    finally:
+        line.clear()
+    _show(args, doc := text.build_document(before, built), text.build_text(doc, style))
     return FINE
 
 

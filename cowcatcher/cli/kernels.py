@@ -7,6 +7,10 @@ Real kernels are Debian's. This machine's own apt fetches and verifies them into
 on the system, and no privilege is needed. An interrupted install goes on where it was. There are: 5.10, 6.1, 6.12,
 6.16, 6.18, 7.0, 7.2, 7.3.
 
+'build' makes a small kernel from source, in which a boot parameter breaks one rule at a time: NAME+CONTROL stands for
+such a known-bad kernel in 'cowcatcher run --on'. The source is one of Debian's, by its series, or a tarball, or a tree,
+which is only read: what is edited is copied. An interrupted build goes on where it was.
+
 Examples:
   cowcatcher kernels                          all of them
   cowcatcher kernels v5.9                     one, with its changes, commits and sources (also: kernels show v5.9)
@@ -15,7 +19,9 @@ Examples:
   cowcatcher kernels install all              real kernels, the small cloud flavour: about 100 MB each on disk
   cowcatcher kernels install 6.1 7.3 --flavour full
   cowcatcher kernels install --image arch/x86/boot/bzImage --modules . --name mine
-  cowcatcher kernels images                   which are installed, and what they take
+  cowcatcher kernels build 7.3                makes 7.3-controls, some minutes on an idle machine
+  cowcatcher kernels build ~/linux --stock --name mine
+  cowcatcher kernels images                   which are installed, their controls, and what they take
   cowcatcher kernels remove 6.16 7.3-full
 
 Exit status: 0, or 2 if there is no such kernel, or 3 if a kernel or a part of it could not be had.
@@ -34,8 +40,8 @@ from cowcatcher.report.style import Style
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words", nargs="*", metavar="WORD",
-        help="NAME, or: show NAME, diff NAME NAME, decisions, install NAME...|all, images, remove NAME...; nothing "
-        "lists all that are modelled",
+        help="NAME, or: show NAME, diff NAME NAME, decisions, install NAME...|all, build SOURCE, images, "
+        "remove NAME...; nothing lists all that are modelled",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON document")
     kernel_images.arguments(parser)
@@ -74,5 +80,5 @@ def _found(words: list[str], style: Style) -> tuple[Record, str]:
             return doc, text.kernel_text(doc["kernels"][0], style)
     raise Problem(
         f"kernels: cannot make sense of '{' '.join(words)}'; what can stand there is NAME, show NAME, diff NAME NAME, "
-        "decisions, install, images, remove, or nothing"
+        "decisions, install, build, images, remove, or nothing"
     )

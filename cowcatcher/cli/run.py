@@ -7,7 +7,8 @@ claims.
 
 With --on, kernels that 'cowcatcher kernels install' has fetched are booted under QEMU (qemu-system-x86_64), several at
 once where cores and memory allow, and each is compared with the model of its own release. A virtual machine that is
-lost is no failed test: what it was at could not be told, and another one does the rest.
+lost is no failed test: what it was at could not be told, and another one does the rest. NAME+CONTROL is a kernel of
+'cowcatcher kernels build' that breaks one rule, compared with the model that breaks it, too.
 
 A run is recorded as it goes, in a file of its own; whatever ends it, 'run --resume' goes on with what is missing, and
 'cowcatcher report' shows it again.
@@ -19,6 +20,7 @@ Examples:
   cowcatcher run seed --on host,5.10,6.1,7.3        a table: tests x kernels
   cowcatcher run all --on all --record run.jsonl    this kernel and every installed one
   cowcatcher run --resume run.jsonl
+  cowcatcher run seed --on 7.3-controls,7.3-controls+fork-ignores-pins
 
 Exit status: 0 if every test that could be run came out as the model says; 1 if one did not, or was violated with no
 prediction to go by; else 3 if a run crashed, timed out or was flaky, or if nothing could be run ('cowcatcher doctor'

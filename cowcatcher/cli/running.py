@@ -12,7 +12,7 @@ from typing import Any
 
 from cowcatcher.cli import inputs, screen
 from cowcatcher.cli.parser import UNSURE, Problem
-from cowcatcher.kernels import KERNELS, Kernel, kernel_of_release
+from cowcatcher.kernels import Kernel, UnknownKernel, is_known, kernel, kernel_of_release, modelled
 from cowcatcher.litmus import catalogue
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.errors import LitmusError
@@ -77,10 +77,10 @@ def target(name: str, options: Options) -> Target:
         return Target(HOST, uname.release, model)
     try:
         image = images.image(name)
-    except ImageError as error:
+        version = version_of(image)
+        return Target(name, version, modelled(version, image.broken), image)
+    except (ImageError, UnknownKernel) as error:
         raise Problem(f"--on: {error}") from error
-    version = version_of(image)
-    return Target(name, version, kernel_of_release(version), image)
 
 
 def start(tests: Sequence[Test], on: Sequence[Target], options: Options, file: str | None) -> Recorder:
@@ -195,8 +195,8 @@ def predictions(rec: Recording, recorder: Recorder | None = None) -> dict[tuple[
             if line is None:
                 progress.show(f"asking the model, test {number + 1}/{len(rec.header.tests)}")
                 found[model, number] = (
-                    prediction_for(test, KERNELS[model], checker)
-                    if model in KERNELS
+                    prediction_for(test, kernel(model), checker)
+                    if is_known(model)
                     else Predicted(why_not=f"{model} is no kernel that this cowcatcher models")
                 )
                 if recorder is not None:

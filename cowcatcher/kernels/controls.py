@@ -30,7 +30,7 @@ class Control:
 
     def kernel(self) -> Kernel:
         """The model of the kernel that is broken so."""
-        return KERNELS[self.base].with_decisions(*self.decisions, name=f"{self.base}+{self.rule}")
+        return break_rules(KERNELS[self.base], [self.rule])
 
 
 # --- answers that no kernel ever gave ---------------------------------------------------------------------------------
@@ -97,19 +97,26 @@ CONTROLS: tuple[Control, ...] = (
 
 
 def modelled(release: str, broken: Iterable[str] = ()) -> Kernel:
-    """The model of a kernel of that release in which these rules are broken.
+    """The model of a kernel of that release in which these rules are broken. Raises UnknownKernel."""
+    return break_rules(kernel_of_release(release), broken)
+
+
+def break_rules(kernel: Kernel, broken: Iterable[str]) -> Kernel:
+    """The same kernel with these rules broken, named ``KERNEL+RULE``.
 
     The controls of one modelled kernel stand for others that know exclusive pages by the same means. Raises
-    UnknownKernel, also for a rule that has no model.
+    UnknownKernel for a rule that has no model.
     """
-    base = kernel_of_release(release)
-    known = {c.rule: c for c in CONTROLS if _generation(KERNELS[c.base]) == _generation(base)}
+    known = {c.rule: c for c in CONTROLS if _generation(KERNELS[c.base]) == _generation(kernel)}
     changes: list[Decision] = []
+    names = [kernel.name]
     for rule in broken:
         if rule not in known:
-            raise UnknownKernel(f"{base.name} has no model with '{rule}' broken; there is one for: {', '.join(known)}")
+            there = ", ".join(known)
+            raise UnknownKernel(f"{kernel.name} has no model with '{rule}' broken; there is one for: {there}")
         changes += known[rule].decisions
-    return base.with_decisions(*changes, name="+".join([base.name, *broken])) if changes else base
+        names.append(rule)
+    return kernel.with_decisions(*changes, name="+".join(names)) if changes else kernel
 
 
 def _generation(kernel: Kernel) -> str:

@@ -149,7 +149,7 @@ class Suite:
         """Up to 6.18 one package has it all; later the image, the modules and the rest are three."""
         split = f"linux-binary-{release}" in names
         parts = ("binary", "modules", "base") if split else ("image", "base")
-        have = [p for p in (self._show(f"linux-{part}-{release}") for part in parts) if p]
+        have = [p for p in (self.package(f"linux-{part}-{release}") for part in parts) if p]
         if not have or not have[0].name.startswith(("linux-binary", "linux-image")):
             return None
         image, there = have[0], {p.name for p in have}
@@ -161,7 +161,8 @@ class Suite:
         )
         return Found(release, tuple(have), lost)
 
-    def _show(self, name: str) -> Package | None:
+    def package(self, name: str) -> Package | None:
+        """The newest package of that name in the suite's index, which must have been fetched; None if it has none."""
         try:
             text = self._apt("apt-cache", "show", "--no-all-versions", name)
         except ArchiveError:

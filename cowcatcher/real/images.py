@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,10 @@ class UnknownImage(ImageError):
     """No kernel of that name is installed."""
 
 
+class NoSuchControl(ImageError):
+    """This kernel was built without such a rule to break."""
+
+
 class NoSuchModule(ImageError):
     """This kernel has no such module, and has it not built in either."""
 
@@ -52,7 +56,8 @@ class NoSuchModule(ImageError):
 class KernelImage:
     """A kernel that can be booted. ``vmlinux`` is an ELF file; ``modules`` a tree with .ko files somewhere in it.
 
-    Take modules by :func:`module_files`, which orders, decompresses and where necessary verifies them.
+    Take modules by :func:`module_files`, which orders, decompresses and where necessary verifies them. ``broken``:
+    rules that it is told to break when it boots (see ``real/controls``).
     """
 
     name: str
@@ -62,10 +67,27 @@ class KernelImage:
     modules: Path | None
     config: Path | None
     record: Mapping[str, Any]
+    broken: tuple[str, ...] = ()
 
     @property
     def place(self) -> Path:
         return self.vmlinux.parent
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What may stand behind its name and a ``+``: rules that it can break, and states of several."""
+        from cowcatcher.real.controls import states
+
+        build = self.record.get("build", {})
+        rules = tuple(build.get("rules", ()))
+        return rules + tuple(s.name for s in states() if s.set == build.get("edits") and set(s.rules) <= set(rules))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Words for its command line."""
+        from cowcatcher.real.controls import PARAMETER
+
+        return (f"{PARAMETER}={','.join(self.broken)}",) if self.broken else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +138,17 @@ def installed() -> list[KernelImage]:
 
 
 def image(name: str) -> KernelImage:
-    """The kernel of that name; UnknownImage says how to get it."""
+    """The kernel of that name; ``NAME+CONTROL`` is one of its known-bad variants.
+
+    UnknownImage says how to get a kernel that is not there, NoSuchControl what there is instead of a control.
+    """
     everything = installed()
     for one in everything:
         if one.name == name:
             return one
+    for one in everything:
+        if name.startswith(f"{one.name}+"):
+            return _broken(one, name.removeprefix(one.name)[1:].split("+"))
     there = ", ".join(i.name for i in everything) or "none"
     series, flavour = split_name(name)
     if series in SERIES:
@@ -130,6 +158,24 @@ def image(name: str) -> KernelImage:
         f"there is no kernel '{name}'; installed: {there}; can be installed: {', '.join(SERIES)}; one that you have "
         f"built is registered by: cowcatcher kernels install --image FILE --name {name}"
     )
+
+
+def _broken(image: KernelImage, names: Sequence[str]) -> KernelImage:
+    from cowcatcher.real.controls import states
+
+    together = {state.name: state.rules for state in states()}
+    rules: dict[str, None] = {}
+    for name in names:
+        if name not in image.controls:
+            there = ", ".join(image.controls) or "none: only those of 'cowcatcher kernels build' have some"
+            why = image.record.get("build", {}).get("left_out", {}).get(name)
+            raise NoSuchControl(
+                f"kernel '{image.name}' has no control '{name}'"
+                + (f", for when it was built there was no place for it ({why})" if why else "")
+                + f"; it has: {there}"
+            )
+        rules.update(dict.fromkeys(together.get(name, (name,))))
+    return replace(image, name="+".join([image.name, *names]), broken=tuple(rules))
 
 
 def module_files(image: KernelImage, names: Sequence[str]) -> list[Path]:
@@ -201,7 +247,7 @@ def plan(names: Sequence[str], flavour: str = "cloud", mirror: str = "", progres
             suite_name = archive.SUITES[series]
             suite = suites.setdefault(suite_name, Suite(suite_name, home() / "apt", mirror, keys))
             progress(name, f"index of {suite_name}", 0, 0)
-            with _locked(partial(progress, name, _WAITING, 0, 0)):
+            with locked(partial(progress, name, _WAITING, 0, 0)):
                 suite.update()
                 found = suite.find(series, said)
         except ArchiveError as error:
@@ -231,7 +277,7 @@ def _carry_out(plan: Plan, progress: Progress) -> Outcome:
         missing = (plan.problem,) if plan.problem else missing
         return Outcome(plan.name, plan.installed, missing, already=plan.installed is not None)
     begun = time.monotonic()
-    with _locked(partial(progress, plan.name, _WAITING, 0, 0)):
+    with locked(partial(progress, plan.name, _WAITING, 0, 0)):
         for one in (i for i in installed() if i.name == plan.name):
             return Outcome(plan.name, one, already=True)
         _sweep()
@@ -254,11 +300,7 @@ def _carry_out(plan: Plan, progress: Progress) -> Outcome:
 
 def register(file: Path, name: str, tree: Path | None = None) -> KernelImage:
     """A kernel one has built: a bzImage or a vmlinux, which is copied; the modules are used where they lie."""
-    series, _ = split_name(name)
-    if series in SERIES or name == "all" or not set(name) <= _NAME or not name[:1].isalnum():
-        raise ImageError(
-            f"'{name}' cannot name a kernel of your own: letters, digits and ._+- can, other than {SERIES[0]}"
-        )
+    check_own_name(name)
     if tree is not None and not tree.is_dir():
         raise ImageError(f"{tree} is no directory; --modules names one with .ko files somewhere in it")
     try:
@@ -269,28 +311,52 @@ def register(file: Path, name: str, tree: Path | None = None) -> KernelImage:
         elf = vmlinux.extract(data)
     except vmlinux.NoKernel as error:
         raise ImageError(f"{file}: {error}") from error
-    with _locked(lambda: None):
+    release = vmlinux.release(data) or vmlinux.release(elf) or "unknown"
+    return _put_own(elf, name, release, str(file.resolve()), {"modules": str(tree.resolve()) if tree else None})
+
+
+def place_built(vmlinux_file: Path, config: Path, name: str, build: Mapping[str, Any]) -> KernelImage:
+    """A kernel that ``kernel_build`` has made; ``build`` says from what."""
+    elf = vmlinux_file.read_bytes()
+    release = vmlinux.release(elf) or build["version"]
+    return _put_own(elf, name, release, build["source"], {"modules": None, "build": dict(build)}, config)
+
+
+def _put_own(
+    elf: bytes, name: str, release: str, made_from: str, more: Mapping[str, Any], config: Path | None = None
+) -> KernelImage:
+    with locked(lambda: None):
         _sweep()
         with _staging(name) as place:
             (place / "vmlinux").write_bytes(elf)
-            record: dict[str, Any] = {
-                "flavour": "own",
-                "release": vmlinux.release(data) or vmlinux.release(elf) or "unknown",
-                "from": str(file.resolve()),
-                "packages": [],
-                "modules": str(tree.resolve()) if tree else None,
-            }
-            return _put(place, name, record)
+            if config:
+                shutil.copyfile(config, place / "config")
+            own = {"flavour": "own", "release": release, "from": made_from, "packages": []}
+            return _put(place, name, {**own, **more})
+
+
+def check_own_name(name: str) -> None:
+    """Raise ImageError if no kernel of one's own can be called that."""
+    series, _ = split_name(name)
+    if series in SERIES or name == "all" or not set(name) <= _NAME or not name[:1].isalnum():
+        raise ImageError(
+            f"'{name}' cannot name a kernel of your own: letters, digits and ._+- can, other than {SERIES[0]}"
+        )
 
 
 def remove(name: str) -> int:
-    """Delete an image; the bytes that were freed."""
-    place = image(name).place
-    with _locked(lambda: None):
-        freed = disk_use(place)
-        _discard(place)
+    """Delete an image, and what was kept of its build; the bytes that were freed."""
+    from cowcatcher.real import kernel_build
+
+    found = image(name)
+    if found.broken:
+        raise ImageError(f"'{name}' is a variant of one kernel; to remove that, name it without the controls")
+    before = disk_use()
+    with locked(lambda: None):
+        _discard(found.place)
+        kernel_build.remove(name)
         _sweep()
-    return freed
+    return before - disk_use()
 
 
 _NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
@@ -457,7 +523,7 @@ def _sweep() -> None:
 
 
 @contextlib.contextmanager
-def _locked(wait: Callable[[], None]) -> Iterator[None]:
+def locked(wait: Callable[[], None]) -> Iterator[None]:
     """One installation at a time. ``wait`` is called if somebody else is at it."""
     import fcntl
 

@@ -240,7 +240,8 @@ class _Kernel:
 
         self.image = image
         self.agent = agent or agent_path()
-        self.settings = settings or Settings(accelerator(image.vmlinux, self.agent))
+        settings = settings or Settings(accelerator(image.vmlinux, self.agent))
+        self.settings = replace(settings, append=(*settings.append, *image.parameters))
         self.stop = stop or threading.Event()
         self.hoped = hoped
         self.log = log_of(name)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cowcatcher.real.images import KernelImage, Outcome, Plan, disk_use, free_space, home
+from cowcatcher.real.kernel_build import Built
 from cowcatcher.report.record import Record, document
 from cowcatcher.report.style import Style, columns, counted, wrapped
 
@@ -24,7 +25,7 @@ def image_record(image: KernelImage) -> Record:
         "release": image.release,
         "flavour": image.flavour,
         "from": image.record["from"] if image.record["packages"] else "own build",
-        "file": None if image.record["packages"] else image.record["from"],
+        "file": None if image.record["packages"] or "build" in image.record else image.record["from"],
         "vmlinux": str(image.vmlinux),
         "modules": _path(image.modules),
         "config": _path(image.config),
@@ -37,6 +38,8 @@ def image_record(image: KernelImage) -> Record:
         "packages": list(image.record["packages"]),
         "missing": list(image.record.get("missing", [])),
         "installed": image.record["installed"],
+        "build": image.record.get("build"),
+        "controls": list(image.controls),
     }
 
 
@@ -87,11 +90,22 @@ def _notes(image: Record) -> list[str]:
         notes.append(
             f"made from {image['file']}" + (f", with modules in {image['modules']}" if image["modules"] else "")
         )
+    if image["build"]:
+        notes += _build_notes(image["build"], image["controls"])
     if image["modules_verified_by"] == "key of the kernel":
         notes.append(
             "the signed index no longer lists its modules; they came from the pool, and each is verified by the key in "
             "the kernel before it is used"
         )
+    return notes
+
+
+def _build_notes(build: Record, controls: Sequence[str]) -> list[str]:
+    commit = f", {build['commit']}" if "commit" in build else ""
+    notes = [f"built from {build['source']}{commit} by {build['compiler']}"]
+    if controls:
+        notes.append("controls: " + ", ".join(f"+{name}" for name in controls))
+    notes += [f"without the control {rule}: {why}" for rule, why in build.get("left_out", {}).items()]
     return notes
 
 
@@ -156,6 +170,32 @@ def all_had(outcome: Record) -> bool:
 
 def registered_text(doc: Record, style: Style) -> str:
     return "".join(outcome_text(record, style) for record in doc["kernels"])
+
+
+def build_progress_text(name: str, doing: str, steps: int) -> str:
+    return f"{name}: {doing}" + (f": {counted(steps, 'step')} of make" if steps else "")
+
+
+def build_document(before: Record, built: Built) -> Record:
+    return document(
+        "kernels build",
+        before=before,
+        seconds=round(built.seconds, 3),
+        steps=built.steps,
+        log=str(built.log),
+        image=image_record(built.image),
+        after=disk_record(),
+    )
+
+
+def build_text(doc: Record, style: Style) -> str:
+    image = doc["image"]
+    text = f"{image['name']}: {style.good('built')}: {image['release']}, {counted(doc['steps'], 'step')} of make in "
+    text += f"{doc['seconds']:.0f} seconds (log: {doc['log']})"
+    lines = wrapped(text, style.width, "", "  ")
+    for note in _notes(image):
+        lines += wrapped(note, style.width, "  ", "    ")
+    return "\n".join([*lines, *_disk_lines(doc["after"], style)]) + "\n"
 
 
 def remove_document(freed: dict[str, int]) -> Record:

@@ -8,7 +8,7 @@ import pytest
 
 from cowcatcher.explore.ordered import predict
 from cowcatcher.explore.verdict import Verdict
-from cowcatcher.kernels import CONTROLS, KERNELS, Control, Kernel, UnknownKernel, modelled
+from cowcatcher.kernels import CONTROLS, KERNELS, Control, Kernel, UnknownKernel, is_known, kernel, modelled
 from cowcatcher.litmus import parse
 from cowcatcher.litmus.ast import Test
 from cowcatcher.real import controls
@@ -57,6 +57,8 @@ def test_the_model_of_a_release_and_its_rules() -> None:
     both = modelled("7.3.4", ["fork-ignores-pins", "reuse-by-mapcount"])
     assert both.name == "v7.3+fork-ignores-pins+reuse-by-mapcount"
     assert [new.name for _, new in KERNELS["v7.3"].diff(both)] == ["reuse_if_sole_mapping", "fork_shares_everything"]
+    assert kernel(both.name).decisions == both.decisions
+    assert not is_known("v7.3+fork")
     # 6.1 marks pages as 7.3 does, and 5.15 counts as 5.10 does
     assert modelled("6.1.176", ["gup-never-unshares"]).base == "v6.1.y"
     assert modelled("5.15.3", ["clear-refs-ignores-pins"]).base == "v5.14"
