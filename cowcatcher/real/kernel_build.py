@@ -82,6 +82,7 @@ def build(
     _need_tools()
     began = time.monotonic()
     with _only_builder(name) as place:
+        (place / "log").unlink(missing_ok=True)
         found = _source(source, name, mirror, progress)
         version = version_of(found.tree)
         if images.free_space() < _ROOM and not (place / "out").exists():
@@ -233,10 +234,10 @@ def shadow(source: Path, tree: Path, edited: dict[str, str]) -> None:
     """
     wanted = dict.fromkeys(_files(source)) | dict.fromkeys(edited)
     for place, _, names in os.walk(tree):
+        inside = os.path.relpath(place, tree)
         for file in names:
-            path = Path(place, file)
-            if str(path.relative_to(tree)) not in wanted:
-                path.unlink()
+            if os.path.normpath(os.path.join(inside, file)) not in wanted:
+                os.unlink(os.path.join(place, file))
     made: set[str] = set()
     for name in wanted:
         parent, _, _ = name.rpartition("/")
@@ -271,7 +272,8 @@ def _files(source: Path) -> Iterator[str]:
         raise BuildFailed(f"a kernel has been built in {source}: run 'make mrproper' there, or name a clean tree")
     for place, directories, names in os.walk(source):
         links = [d for d in directories if os.path.islink(os.path.join(place, d))]
-        yield from (os.path.relpath(os.path.join(place, name), source) for name in (*names, *links))
+        inside = os.path.relpath(place, source)
+        yield from (os.path.normpath(os.path.join(inside, name)) for name in (*names, *links))
 
 
 def _write_if_new(path: Path, text: str) -> None:
@@ -299,7 +301,6 @@ def _make_all(place: Path, name: str, jobs: int, progress: Progress) -> int:
 
         _run(["make", "-C", str(place / "tree"), f"O={out}", f"-j{jobs}", *targets], place, log, tick)
 
-    log.unlink(missing_ok=True)
     asked, config = out / "cowcatcher.config", out / ".config"
     wanted = controls.CONFIG.read_text()
     if not config.exists() or not asked.exists() or asked.read_text() != wanted:
@@ -349,7 +350,7 @@ def _run(command: Sequence[str], where: Path, log: Path | None, tick: Callable[[
     assert process.stdout is not None
     said, rest = [], b""
     try:
-        with open(log or os.devnull, "ab") as file, selectors.DefaultSelector() as selector:
+        with open(log or os.devnull, "ab", buffering=0) as file, selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while True:
                 if not selector.select(_TICK):
