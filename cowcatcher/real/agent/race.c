@@ -598,7 +598,7 @@ static bool anything_happens(void)
 	return true;
 }
 
-static void let_go(int n_runners)
+static void start_all(int n_runners)
 {
 	while (__atomic_load_n(&race.ready, __ATOMIC_SEQ_CST) < n_runners)
 		if (!anything_happens())
@@ -730,7 +730,7 @@ static bool run_once(uint64_t run)
 			return false;
 		}
 	}
-	let_go(n_runners);
+	start_all(n_runners);
 	while (!settled()) {
 		answer_calls();
 		if (!anything_happens()) {
