@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     from cowcatcher.real.host import AgentError
     from cowcatcher.real.images import ImageError
     from cowcatcher.real.qemu import VmError
-    from cowcatcher.real.recording import Options, RecordingError
+    from cowcatcher.real.recording import HOST, Options, RecordingError
     from cowcatcher.report.run_record import run_document
 
     given = {f.name: value for f in fields(Options) if (value := getattr(args, f.name)) is not None}
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.tests:
             raise Problem("run: name tests, a group such as 'seed', or 'all'\nTry 'cowcatcher run --help'.")
         options = Options(**given)
-        tests, on = inputs.load_tests(args.tests), running.targets(args.on or running.HOST, options)
+        tests, on = inputs.load_tests(args.tests), running.targets(args.on or HOST, options)
         recorder = running.start(tests, on, options, args.record)
     interrupted, problem = False, ""
     with recorder:

@@ -20,12 +20,11 @@ from cowcatcher.litmus.parser import parse_file
 from cowcatcher.real import images, recording
 from cowcatcher.real.host import Observation, run_host
 from cowcatcher.real.images import ImageError, KernelImage
-from cowcatcher.real.recording import Header, OnKernel, Options, Recorder, Recording, RecordingError
+from cowcatcher.real.recording import HOST, Header, OnKernel, Options, Recorder, Recording, RecordingError
 from cowcatcher.real.vm import Job, Report, run_vms, version_of
 from cowcatcher.report.prediction import Predicted, checker_for, prediction_for
 from cowcatcher.report.record import kernel_record
 
-HOST = "host"
 _EVERY = 10.0  # seconds between two lines of progress where nobody watches
 
 

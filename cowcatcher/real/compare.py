@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cowcatcher.litmus.ast import (
     And,
@@ -61,6 +61,10 @@ class Comparison:
     as_predicted: bool | None = None
     differences: tuple[str, ...] = ()  # "r0: 1 here, 2 in the model", against the prediction
     runs: int = 0
+
+
+#: Why an ordinary user is not told which page is which.
+HIDDEN_FRAMES: Final = "frame numbers are shown to CAP_SYS_ADMIN only"
 
 
 class _Unknown(Exception):
@@ -133,7 +137,7 @@ def _frame(located: Located, seen: Observation) -> int | None:
     if located.process is None:
         frame = seen.pinned.get((located.place.name, located.place.index or 0))
         if frame is None and seen.pins.get(located.place.name) == OK:
-            raise _Unknown("frame numbers are shown to CAP_SYS_ADMIN only")
+            raise _Unknown(HIDDEN_FRAMES)
         return frame
     page = _page(located, seen)
     if page is None or page.state in ("none", "empty"):
@@ -143,7 +147,7 @@ def _frame(located: Located, seen: Observation) -> int | None:
             f"{page.process}:{page.mapping} is swapped out: the frame in the swap cache, if any, is not shown"
         )
     if page.pfn is None:
-        raise _Unknown("frame numbers are shown to CAP_SYS_ADMIN only")
+        raise _Unknown(HIDDEN_FRAMES)
     return page.pfn
 
 
@@ -187,7 +191,7 @@ def compare(
         )
     first = runs[0]
     within = None if allowed is None else _all_allowed(runs, list(allowed))
-    as_predicted = None if predicted is None else all(_agrees(predicted, seen) for seen in runs)
+    as_predicted = None if predicted is None else all(agrees(predicted, seen) for seen in runs)
     differences = () if predicted is None else _differences(predicted, first)
     claims = per_run[0]
     if reason := _how_runs_differ(runs, per_run):
@@ -201,12 +205,13 @@ def compare(
     return Comparison(test.name, verdict, claims, reason, within, as_predicted, differences, len(runs))
 
 
-def _agrees(valuation: Valuation, seen: Observation) -> bool:
+def agrees(valuation: Valuation, seen: Observation) -> bool:
+    """Did the run end with these values?"""
     return all(seen.registers.get(name) == value for name, value in valuation.items())
 
 
 def _all_allowed(runs: Sequence[Observation], valuations: list[Valuation]) -> bool:
-    return all(any(_agrees(v, seen) for v in valuations) for seen in runs)
+    return all(any(agrees(v, seen) for v in valuations) for seen in runs)
 
 
 def _differences(predicted: Valuation, seen: Observation) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ from cowcatcher.litmus.ast import Test
 from cowcatcher.real.host import Done, Observation, Page, Seen
 
 FORMAT: Final = 1
+#: What the kernel of this machine is called; all others run in virtual machines.
+HOST: Final = "host"
 SUFFIX: Final = ".jsonl"
 #: Recordings that are kept where nobody has said where to: so many, and so many bytes, the newest.
 KEPT: Final = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cowcatcher.report.check_ktap import result_line
 from cowcatcher.report.record import Record
+from cowcatcher.report.run_text import outcome_text
 
 
 def run_ktap(doc: Record) -> str:
@@ -18,7 +19,7 @@ def run_ktap(doc: Record) -> str:
         lines.append(f"# {name}: {result['verdict']}, {result['predicted'] or 'nothing'} predicted")
         lines += [f"# {difference}" for difference in result["differences"]]
         if len(result["outcomes"]) > 1:
-            lines += [f"# {o['count']}/{result['runs']} {o['status']} {o['registers']}" for o in result["outcomes"]]
+            lines += [f"# {o['count']}/{result['runs']}: {outcome_text(o)}" for o in result["outcomes"]]
         directive = ""
         if result["standing"] == "skip":
             directive = f"SKIP {result['reason']}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.order import NoOrder
 from cowcatcher.litmus.printer import claim_text
-from cowcatcher.real.compare import compare, evaluate
-from cowcatcher.real.host import Observation
-from cowcatcher.real.recording import OnKernel, Recording
+from cowcatcher.real.backends import promised
+from cowcatcher.real.compare import HIDDEN_FRAMES, Valuation, agrees, compare, evaluate
+from cowcatcher.real.host import Observation, Page
+from cowcatcher.real.lower import Facilities, NotApplicable, lower
+from cowcatcher.real.recording import HOST, Header, OnKernel, Recording
 from cowcatcher.report.prediction import Predicted
 from cowcatcher.report.record import Record, document, exit_status
 
@@ -44,9 +47,37 @@ def run_document(recording: Recording, predictions: Predictions, interrupted: bo
         tests=tests,
         missing={name: count for name, count in missing.items() if count},
         interrupted=interrupted,
+        would_add=_would_add(header, tests),
         summary={"tests": len(tests), "results": len(standings), **summary},
         exit=130 if interrupted else 3 if status == 0 and any(missing.values()) else status,
     )
+
+
+def _would_add(header: Header, tests: Sequence[Record]) -> Record:
+    """How many more of this machine's results root could tell, and virtual machines could have at all."""
+    here = [
+        (test, result)
+        for test, row in zip(header.tests, tests, strict=True)
+        for kernel, result in zip(header.kernels, row["results"], strict=True)
+        if kernel.name == HOST and result["standing"] != MISSING
+    ]
+    hidden = [r for _, r in here if HIDDEN_FRAMES in (r["reason"], *(c["why"] for c in r["claims"]))]
+    limited = [r for _, r in here if r["standing"] == "skip" and "RLIMIT_MEMLOCK" in r["reason"]]
+    return {
+        "root": 0 if header.made.get("root") else len(hidden) + len(limited),
+        "virtual_machine": sum(r["standing"] == "skip" and _fits_a_machine(t) for t, r in here)
+        if len(header.kernels) == 1
+        else 0,
+    }
+
+
+def _fits_a_machine(test: Test) -> bool:
+    """Would it run in a virtual machine, as far as can be told without one?"""
+    try:
+        lower(test, Facilities(swap=True, soft_dirty=True, backends=promised(None, modules=True)))
+    except (NotApplicable, NoOrder):
+        return False
+    return True
 
 
 def _kernel_record(kernel: OnKernel, machines: Sequence[Record]) -> Record:
@@ -67,11 +98,11 @@ def _kernel_record(kernel: OnKernel, machines: Sequence[Record]) -> Record:
 
 
 def _missing() -> Record:
-    return {"standing": MISSING, "verdict": None, "predicted": None, "reason": "", "runs": 0}
+    return {"standing": MISSING, "verdict": None, "predicted": None, "reason": "", "claims": [], "runs": 0}
 
 
 def result_record(test: Test, runs: Sequence[Observation], predicted: Predicted) -> Record:
-    """One test on one kernel; the registers and the log are those of the first run."""
+    """One test on one kernel; registers, log and pages are those of the first run."""
     found = compare(test, runs, predicted.allowed, predicted.registers)
     first = runs[0]
     claims = [
@@ -93,13 +124,22 @@ def result_record(test: Test, runs: Sequence[Observation], predicted: Predicted)
         "differences": list(found.differences),
         "claims": claims,
         "runs": len(runs),
-        "outcomes": _outcomes(test, runs),
+        "outcomes": _outcomes(test, runs, predicted.allowed),
         "registers": dict(first.registers),
         "blocked": list(first.blocked),
         "statuses": [seen.status for seen in runs],
         "log": [
-            {"actor": d.actor, "statement": d.statement, "result": d.result, "outcome": d.outcome} for d in first.log
+            {
+                "actor": d.actor,
+                "statement": d.statement,
+                "result": d.result,
+                "outcome": d.outcome,
+                "pages": [_page_record(page) for page in d.pages],
+            }
+            for d in first.log
         ],
+        "pages": [_page_record(page) for page in first.pages],
+        "pinned": [{"pin": pin, "page": page, "frame": frame} for (pin, page), frame in first.pinned.items()],
         "stand_ins": list(first.stand_ins),
         "notes": list(first.notes),
         "microseconds": [seen.microseconds for seen in runs],
@@ -107,7 +147,14 @@ def result_record(test: Test, runs: Sequence[Observation], predicted: Predicted)
     return {"standing": _standing(record), **record}
 
 
-def _outcomes(test: Test, runs: Sequence[Observation]) -> list[Record]:
+def _page_record(page: Page) -> Record:
+    return {
+        "process": page.process, "mapping": page.mapping, "page": page.index, "state": page.state,
+        "frame": page.pfn, "mapped": page.mapcount, "flags": page.flags,
+    }  # fmt: skip
+
+
+def _outcomes(test: Test, runs: Sequence[Observation], allowed: Sequence[Valuation] | None) -> list[Record]:
     """How often the runs ended how, the most frequent first. Two that differ only in frame numbers ended alike."""
     found: list[Record] = []
     for seen in runs:
@@ -116,6 +163,7 @@ def _outcomes(test: Test, runs: Sequence[Observation]) -> list[Record]:
             "registers": dict(seen.registers),
             "deaths": dict(seen.deaths),
             "claims": [claim.verdict.value for claim in evaluate(test, seen)],
+            "allowed": None if allowed is None or seen.status != "ok" else any(agrees(one, seen) for one in allowed),
         }
         for other in found:
             if other.items() >= outcome.items():

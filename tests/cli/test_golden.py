@@ -6,9 +6,11 @@ After a wanted change: ``COWCATCHER_ACCEPT=1 pytest tests/cli/test_golden.py``, 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from tests.cli import recorded
 from tests.cli.conftest import HERE, Command, timeless
 
 #: Golden file -> command line.
@@ -39,19 +41,35 @@ COMMANDS = {
     "bisect_decision": "bisect rdma_fork_wait.cow --kernel v5.9-rc4 --decision copy_pinned.py",
     "bisect_nothing": "bisect sometimes_three.cow --kernel v5.9..v6.0",
     "kernels_diff": "kernels diff v5.9-rc4 v5.9",
+    "report_many": "report RECORDED/many.jsonl",
+    "report_many_full": "report RECORDED/many.jsonl --full --width 120",
+    "report_many_narrow": "report RECORDED/many.jsonl --width 66",
+    "report_flaky": "report RECORDED/flaky.jsonl",
+    "report_flaky_ktap": "report RECORDED/flaky.jsonl --ktap",
+    "report_alone": "report RECORDED/alone.jsonl",
+    "report_alone_json": "report RECORDED/alone.jsonl --json",
     "fmt_diff": "fmt --diff rdma_fork_write.cow",
     "mistake_test": "check ../mistakes/misspelt.cow rdma_fork_write.cow",
     "mistake_decision": "check rdma_fork_write.cow --decision ../mistakes/no_such_question.py",
 }
 
 
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stands for RECORDED."""
+    place = tmp_path_factory.mktemp("recorded")
+    for made_up in (recorded.many, recorded.flaky, recorded.alone):
+        made_up(place / f"{made_up.__name__}.jsonl")
+    return place
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_golden(name: str, cowcatcher: Command) -> None:
-    said = cowcatcher(*COMMANDS[name].split())
+def test_golden(name: str, cowcatcher: Command, recordings: Path) -> None:
+    said = cowcatcher(*COMMANDS[name].replace("RECORDED", str(recordings)).split())
     text = f"$ cowcatcher {COMMANDS[name]}\n{said.out}"
     if said.err:
         text += f"--- standard error\n{said.err}"
-    text = timeless(f"{text}--- exit status {said.status}\n")
+    text = timeless(f"{text}--- exit status {said.status}\n").replace(str(recordings), "RECORDED")
     golden = HERE / "golden" / f"{name}.txt"
     if os.environ.get("COWCATCHER_ACCEPT"):
         golden.write_text(text)

@@ -238,13 +238,16 @@ def cut_short(
 
 
 def timeless(document: str) -> Any:
-    """What a report says, without when and how fast."""
+    """What a report says, without when, how fast, and in which frames."""
     doc = json.loads(document)
     del doc["record"], doc["made"]["made"]
     for column in doc["on"]:
         del column["seconds"], column["boot"]
     for result in (result for test in doc["tests"] for result in test["results"]):
-        result.pop("microseconds", None)
+        for name in ("microseconds", "pages", "pinned"):
+            del result[name]
+        for step in result["log"]:
+            del step["pages"]
     return doc
 
 

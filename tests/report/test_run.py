@@ -119,7 +119,7 @@ def test_what_differs_from_run_to_run_is_counted(test: Test) -> None:
     text = run_text(doc, PLAIN)
     assert "flaky 7/10" in text
     assert "3/10: r0=1 r1=2" in text
-    assert "# 3/10 ok" in run_ktap(doc)
+    assert "# 3/10: r0=1 r1=2" in run_ktap(doc)
 
 
 def test_no_compiler_is_told_and_not_thrown(
