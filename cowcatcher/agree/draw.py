@@ -27,7 +27,7 @@ _KINDS: Final = ("anon",) * 8 + ("shared_anon", "file_private", "file_private", 
 _ACTIONS: Final = (
     ("store", 7), ("load", 6), ("fork", 16), ("madvise", 6), ("pin", 4), ("remote", 4), ("mprotect", 3),
     ("munmap", 1.5), ("mlock", 1.5), ("mremap", 1), ("unpin", 1), ("exit", 1.5), ("wait", 3), ("exec", 0.3),
-    ("clear_refs", 2), ("ksm_scan", 2), ("migrate", 2),
+    ("clear_refs", 2), ("uffd_wp", 1.5), ("ksm_scan", 2), ("migrate", 2),
 )  # fmt: skip
 #: HUGEPAGE is not among them: the model takes it for advice that small pages do not heed.
 _ADVICE: Final = (
@@ -118,8 +118,7 @@ class _Teller:
         self.cast = Cast(self.owner)
         for _ in range(rng.randint(4, 14)):
             actor = rng.choice(self.cast.able())
-            statement = self.next_statement(actor)
-            if statement is not None:
+            for statement in self.next_statements(actor):
                 self.told.append(Step(actor, statement))
                 self.cast.after(self.told[-1])
         self.a_last_look()
@@ -181,6 +180,13 @@ class _Teller:
 
     # --- statements ---------------------------------------------------------------------------------------------------
 
+    def next_statements(self, actor: str) -> Iterator[Statement]:
+        statement = self.next_statement(actor)
+        if statement is not None:
+            yield statement
+            if statement.op == "uffd_wp":  # what that gives after an error is not modelled
+                yield Statement("uffd_wp_resolve", statement.args)
+
     def next_statement(self, actor: str) -> Statement | None:
         """Something that this actor can do now; None if what came to mind cannot be done."""
         rng = self.rng
@@ -205,6 +211,10 @@ class _Teller:
                 return self.if_there_is(actor, Statement(chosen, (self.page(),)))
             case "mremap":
                 return self.moving(actor)
+            case "uffd_wp":
+                place = self.page()
+                if self.of(place).kind in _PRIVATE_ANON and not (place.index is None and self.may_be_split(place)):
+                    return self.if_there_is(actor, Statement(chosen, (place,)))
             case "clear_refs" | "ksm_scan":
                 return self.if_there_is(actor, Statement(chosen))
             case "pin":
@@ -240,17 +250,17 @@ class _Teller:
         return self.if_there_is(actor, Statement("madvise", (place, Name(advice))))
 
     def moving(self, actor: str) -> Statement | None:
-        """VMAs do not split in the model, hence no mremap() where that shows.
-
-        Moving several VMAs and the holes between them came with v6.17; fault-around ends where a page was moved away.
-        """
+        """Moving several VMAs and their holes came with v6.17; fault-around ends where a page was moved away."""
         place = self.page()
-        mapping = self.of(place)
-        advised = {argument(s) for _, s in self.told if s.op in ("munmap", "mprotect", "mlock", "madvise")}
-        splits = place.index is not None and mapping.kind not in _PRIVATE_ANON
-        if mapping.pages > 1 and (splits or place.name in advised):
+        leaves_hole = place.index is not None and self.of(place).kind not in _PRIVATE_ANON
+        if self.of(place).pages > 1 and (leaves_hole or self.may_be_split(place)):
             return None
         return self.perhaps_kept(actor, Statement("mremap", (place,)))
+
+    def may_be_split(self, place: Place) -> bool:
+        """VMAs do not split in the model, and some system calls work on one VMA only."""
+        ops = ("munmap", "mprotect", "mremap", "mlock", "madvise", "uffd_wp")
+        return any(s.op in ops and argument(s) == place.name for _, s in self.told)
 
     def forking(self, actor: str) -> Statement | None:
         unborn = [p for p in self.processes if p not in {*self.cast.born, *self.cast.ended}]

@@ -38,8 +38,8 @@ class Story:
         """The steps that really are in the test; at the end nobody is left suspended in vfork()."""
         cast = Cast(self.owner)
         kept: list[Step] = []
-        for step in self.steps:
-            if self._makes_sense(step, cast):
+        for step, following in zip(self.steps, (*self.steps[1:], None), strict=False):
+            if self._makes_sense(step, cast) and _is_whole(step, kept, following):
                 kept.append(step)
                 cast.after(step)
         kept += cast.vfork_ends()
@@ -82,6 +82,22 @@ class Story:
         )
         asked = tuple(_questions(self, told, sorted(there))) if claims is None else tuple(claims)
         return Test(name, memory=self.memory, actors=actors, claims=asked)
+
+
+def _is_whole(step: Step, before: Sequence[Step], following: Step | None) -> bool:
+    """A page that userfaultfd protects is released at once: a write would wait for that, and nobody acts meanwhile."""
+    match step.statement.op:
+        case "uffd_wp":
+            return following is not None and _are_a_pair(step, following)
+        case "uffd_wp_resolve":
+            return bool(before) and _are_a_pair(before[-1], step)
+    return True
+
+
+def _are_a_pair(one: Step, other: Step) -> bool:
+    ops = (one.statement.op, other.statement.op)
+    same = (one.actor, one.statement.args) == (other.actor, other.statement.args)
+    return ops == ("uffd_wp", "uffd_wp_resolve") and same
 
 
 def _actor(name: str, owner: str, body: tuple[Statement, ...]) -> Actor:

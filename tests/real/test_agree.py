@@ -215,8 +215,7 @@ def test_every_statement_that_the_agent_has_comes_up() -> None:
     seen = {step.statement.op for seed in range(1500) for step in random_story(seed, ALL).told()}
     held_in_flight = any(backend.kind in DIRECT_IO.values() for backend in BACKENDS.values())
     without_backend = set[str]() if held_in_flight else {"dio_read", "dio_write"}
-    waits = {"uffd_wp", "uffd_wp_resolve"}  # a write in between would, and an ordered run goes on after each statement
-    assert seen == set(SIGNATURES) - set(NOT_HERE) - without_backend - waits - {"post", "await"}
+    assert seen == set(SIGNATURES) - set(NOT_HERE) - without_backend - {"post", "await"}
 
 
 def test_who_dies_of_what() -> None:

@@ -560,6 +560,7 @@ static const char *run_steps(int *last)
 			print_pages(i);
 	}
 	bury_the_dead();
+	flush_lru_batches(); /* MADV_FREE's too: until then its pages do not show it */
 	if (!test.trace)
 		print_pages(test.n_steps - 1);
 	return "done";
