@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -26,8 +27,8 @@ from cowcatcher.real.lower import Facilities
 RERUNS: Final = 4
 #: Smaller tests tried before a disagreement is taken as it is then.
 MOST_TRIED: Final = 800
-#: Disagreements that are made smaller, for each kernel: what goes wrong more often has one cause, most of the time.
-MOST_SHRUNK: Final = 10
+#: Disagreements that are made smaller, for each kernel; of those that look alike, the first one.
+MOST_SHRUNK: Final = 6
 
 
 class Prepared(NamedTuple):
@@ -38,11 +39,16 @@ class Prepared(NamedTuple):
 
 @dataclass(slots=True)
 class Found:
-    """Test ``number`` of the seed disagrees; ``compared`` is what was left of it after shrinking, if it was shrunk."""
+    """Test ``number`` of the seed disagrees; ``compared`` is what was left of it after shrinking, if it was shrunk.
+
+    ``like``: the number of one that looks alike and was shrunk in its place, or -1.
+    """
 
     number: int
     compared: Compared
-    shrunk: bool
+    looks: str
+    shrunk: bool = False
+    like: int = -1
 
 
 @dataclass(slots=True)
@@ -83,6 +89,7 @@ class Campaign:
             progress()
             if stop.is_set():
                 return
+            self._shrink()
 
     def _foretell(self, pool: Pool, batch: tuple[int, int]) -> AsyncResult[list[Prepared]]:
         return pool.apply_async(prepare, (self.seed, *batch, self.on.facilities, self.on.model.name))
@@ -100,8 +107,28 @@ class Campaign:
             self.open += compared.open
             self.counted += compared.counted
         if status is Status.DISAGREE:
-            shrunk = sum(found.shrunk for found in self.found) < MOST_SHRUNK
-            self.found.append(Found(number, shrink(compared, self.on) if shrunk else compared, shrunk))
+            self.found.append(Found(number, compared, _looks(compared)))
+
+    def _shrink(self) -> None:
+        """Those found that look like none before them."""
+        shrunk = {found.looks: found.number for found in self.found if found.shrunk}
+        for found in self.found:
+            if not found.shrunk and found.like < 0:
+                if found.looks in shrunk:
+                    found.like = shrunk[found.looks]
+                elif len(shrunk) < MOST_SHRUNK:
+                    found.compared, found.shrunk = shrink(found.compared, self.on), True
+                    shrunk[found.looks] = found.number
+
+
+def _looks(compared: Compared) -> str:
+    """What differs first, without names and values: two that look alike have one cause, most of the time."""
+    test = compared.test
+    names = {m.name for m in test.memory} | {a.name for a in test.actors}
+    names |= {s.target for a in test.actors for s in a.body if s.target is not None}
+    return re.sub(
+        r"\w+", lambda word: "_" if word[0] in names or word[0].isdigit() else word[0], compared.differences[0]
+    )
 
 
 def run_all(
@@ -175,16 +202,23 @@ def _confirmed(compared: Compared, again: Sequence[Compared]) -> Compared:
 
 
 def shrink(compared: Compared, on: KernelUnderTest) -> Compared:
-    """The smallest story found that still disagrees every time; with only those questions that show it."""
+    """The smallest story found that still disagrees every time; with only those questions that show it.
+
+    All candidates of a round are run at once, each several times: in a virtual machine it is the boot that takes long.
+    """
     tried = 0
     found: Compared | None = compared
     while found is not None and tried < MOST_TRIED:
         compared = found
         candidates = [story for story in smaller(compared.story) if not check(story.test("smaller"))]
         tried += len(candidates)
-        prepared = _prepare(candidates, on.model)
-        suspects = [p for p, c in zip(prepared, _once(prepared, on), strict=True) if c.status is Status.DISAGREE]
-        found = next((c for p in suspects if (c := compare([p], on)[0]).status is Status.DISAGREE), None)
+        runs = _once([p for p in _prepare(candidates, on.model) for _ in range(1 + RERUNS)], on)
+        judged = (
+            _confirmed(runs[i], runs[i + 1 : i + 1 + RERUNS])
+            for i in range(0, len(runs), 1 + RERUNS)
+            if runs[i].status is Status.DISAGREE
+        )
+        found = next((c for c in judged if c.status is Status.DISAGREE), None)
     shown = {d.split(": ")[0] for d in compared.differences}
     claims = [c for c in compared.test.claims if cond_text(c.cond) in shown] or compared.test.claims[:1]
     return replace(compared, test=compared.story.test("disagreement", claims))

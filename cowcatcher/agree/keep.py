@@ -10,6 +10,7 @@ from pathlib import Path
 from cowcatcher.agree.campaign import Campaign, Found
 from cowcatcher.agree.expect import Expected
 from cowcatcher.agree.judge import key_of, name_of, result_text
+from cowcatcher.agree.under_test import KernelUnderTest
 from cowcatcher.litmus import to_text
 from cowcatcher.litmus.order import ordered
 from cowcatcher.litmus.printer import statement_text
@@ -52,22 +53,22 @@ def _diagnosis(campaign: Campaign, found: Found, numbers: list[int]) -> Iterator
     yield ""
     several = f", and of tests {', '.join(map(str, numbers[1:]))}" if len(numbers) > 1 else ""
     yield f"What is left of test {found.number} of seed {campaign.seed}{several}:"
-    yield f"    {command(campaign, first=found.number, count=1)}"
+    yield f"    {command(on, campaign.seed, first=found.number, count=1)}"
     yield ""
     yield from _both_logs(found)
     yield ""
 
 
-def command(campaign: Campaign, *, first: int, count: int) -> str:
+def command(on: KernelUnderTest, seed: int, *, first: int, count: int) -> str:
     """What draws these tests again, on this kernel."""
     words = ["cowcatcher agree"]
-    if campaign.on.name != "host":
-        words.append(f"--on {campaign.on.name}")
-    elif campaign.on.facilities.swap:
+    if on.name != "host":
+        words.append(f"--on {on.name}")
+    elif on.facilities.swap:
         words.append("--swap")
-    if campaign.on.model_named:
-        words.append(f"--kernel {campaign.on.model.name}")
-    return " ".join([*words, f"--seed {campaign.seed} --first {first} --count {count}"])
+    if on.model_named:
+        words.append(f"--kernel {on.model.name}")
+    return " ".join([*words, f"--seed {seed} --first {first} --count {count}"])
 
 
 def _both_logs(found: Found) -> Iterator[str]:

@@ -49,11 +49,13 @@ def _campaign_record(campaign: Campaign, kept: Sequence[Path]) -> Record:
             {
                 "number": found.number,
                 "shrunk": found.shrunk,
+                "like": found.like if found.like >= 0 else None,
+                "again": command(on, campaign.seed, first=found.number, count=1),
                 "differences": list(found.compared.differences),
                 "test": to_text(found.compared.test),
             }
             for found in campaign.found
         ],
         "kept": [str(path) for path in kept],
-        "go_on": command(campaign, first=campaign.first + campaign.done, count=left) if left else None,
+        "go_on": command(on, campaign.seed, first=campaign.first + campaign.done, count=left) if left else None,
     }

@@ -55,7 +55,9 @@ def _notes(on: Record) -> Iterator[str]:
 
 
 def _disagreement(on: Record, found: Record, style: Style) -> list[str]:
-    what = "made smaller:" if found["shrunk"] else "like others before it, most likely; not made smaller"
+    what = "made smaller:" if found["shrunk"] else f"again: {found['again']}"
+    if found["like"] is not None:
+        what = f"it looks like test {found['like']}; {what}"
     lines = [style.bad(f"{on['name']}: test {found['number']} disagrees; {what}")]
     if found["shrunk"]:
         lines += [f"  {line}".rstrip() for line in found["test"].splitlines()]
