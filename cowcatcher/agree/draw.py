@@ -213,7 +213,8 @@ class _Teller:
                 return self.moving(actor)
             case "uffd_wp":
                 place = self.page()
-                if self.of(place).kind in _PRIVATE_ANON and not (place.index is None and self.may_be_split(place)):
+                visiting = actor in self.cast.suspended.values()  # a vfork() child: its parent may have registered it
+                if self.of(place).kind in _PRIVATE_ANON and not visiting and not (place.index is None and self.may_be_split(place)):
                     return self.if_there_is(actor, Statement(chosen, (place,)))
             case "clear_refs" | "ksm_scan":
                 return self.if_there_is(actor, Statement(chosen))

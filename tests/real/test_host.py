@@ -218,3 +218,10 @@ def test_nothing_is_left_when_the_caller_is_ended(number: signal.Signals, agent:
 def test_a_kernel_may_line_is_noted(run: Run) -> None:
     seen = run(PLAIN.replace("always", "kernel may reclaim(x)\nalways"))
     assert seen.notes == ("kernel may reclaim: did not happen by itself in an ordered run",)
+
+
+@pytest.mark.usefixtures("need_rings")
+def test_a_probe_leaves_the_pins_of_the_first_test_alone(run: Run) -> None:
+    """The ring is tried out after the pipe was asked for: the pipe is still there then."""
+    seen = run("memory { x = anon(1) }\nprocess p { a = vmsplice(x); b = io_uring_register(x) }")
+    assert seen.pins == {"a": "ok", "b": "ok"}

@@ -44,19 +44,26 @@ void print_backends(void)
 	}
 }
 
+/* All are probed before the first is opened: a probe may open what a pin's own opening finds then. */
 bool open_pins(void)
 {
 	for (int i = 0; i < test.n_pins; i++) {
-		struct pin *pin = &test.pins[i];
-		const char *what = lacks(pin->backend);
-		int error = what ? 0 : pin->backend->open(i);
+		const struct backend *backend = test.pins[i].backend;
+		const char *what = lacks(backend);
 
-		if (what)
-			printf("lacks %s %s\n", pin->backend->name, what);
-		else if (error)
-			printf("setup 0 %s error %d\n", pin->backend->name, error);
-		if (what || error)
+		if (what) {
+			printf("lacks %s %s\n", backend->name, what);
 			return false;
+		}
+	}
+	for (int i = 0; i < test.n_pins; i++) {
+		struct pin *pin = &test.pins[i];
+		int error = pin->backend->open(i);
+
+		if (error) {
+			printf("setup 0 %s error %d\n", pin->backend->name, error);
+			return false;
+		}
 		pin->opened = true;
 	}
 	return true;
