@@ -189,19 +189,21 @@ def predictions(rec: Recording, recorder: Recorder | None = None) -> dict[tuple[
     found = {}
     for number, test in enumerate(rec.header.tests):
         checker = checker_for(test)
-        for model in {k.model["name"]: None for k in rec.header.kernels if rec.runs(k.name, number)}:
+        runs: dict[str, list[Observation]] = {}
+        for on in rec.header.kernels:
+            runs.setdefault(on.model["name"], []).extend(rec.runs(on.name, number))
+        for model, seen in ((model, seen) for model, seen in runs.items() if seen):
             line = rec.predictions.get((model, number))
-            if line is None:
+            said = Predicted(**{key: line[key] for key in Predicted.__slots__ if key in line}) if line else None
+            if said is None or not said.enough_for(seen):
                 progress.show(f"asking the model, test {number + 1}/{len(rec.header.tests)}")
-                found[model, number] = (
-                    prediction_for(test, kernel(model), checker)
-                    if is_known(model)
-                    else Predicted(why_not=f"{model} is no kernel that this cowcatcher models")
-                )
+                if is_known(model):
+                    said = prediction_for(test, kernel(model), seen, checker)
+                else:
+                    said = said or Predicted(why_not=f"{model} is no kernel that this cowcatcher models")
                 if recorder is not None:
-                    recorder.predicted(model, number, asdict(found[model, number]))
-            else:
-                found[model, number] = Predicted(**{key: line[key] for key in Predicted.__slots__})
+                    recorder.predicted(model, number, asdict(said))
+            found[model, number] = said
     progress.clear()
     return found
 

@@ -8,7 +8,7 @@ from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.order import NoOrder
 from cowcatcher.litmus.printer import claim_text
 from cowcatcher.real.backends import promised
-from cowcatcher.real.compare import HIDDEN_FRAMES, Valuation, agrees, compare, evaluate
+from cowcatcher.real.compare import HIDDEN_FRAMES, agrees, compare, evaluate
 from cowcatcher.real.host import Observation, Page
 from cowcatcher.real.lower import Facilities, NotApplicable, lower
 from cowcatcher.real.recording import HOST, Header, OnKernel, Recording
@@ -124,7 +124,7 @@ def result_record(test: Test, runs: Sequence[Observation], predicted: Predicted)
         "differences": list(found.differences),
         "claims": claims,
         "runs": len(runs),
-        "outcomes": _outcomes(test, runs, predicted.allowed),
+        "outcomes": _outcomes(test, runs, predicted),
         "registers": dict(first.registers),
         "blocked": list(first.blocked),
         "statuses": [seen.status for seen in runs],
@@ -154,7 +154,7 @@ def _page_record(page: Page) -> Record:
     }  # fmt: skip
 
 
-def _outcomes(test: Test, runs: Sequence[Observation], allowed: Sequence[Valuation] | None) -> list[Record]:
+def _outcomes(test: Test, runs: Sequence[Observation], predicted: Predicted) -> list[Record]:
     """How often the runs ended how, the most frequent first. Two that differ only in frame numbers ended alike."""
     found: list[Record] = []
     for seen in runs:
@@ -163,7 +163,7 @@ def _outcomes(test: Test, runs: Sequence[Observation], allowed: Sequence[Valuati
             "registers": dict(seen.registers),
             "deaths": dict(seen.deaths),
             "claims": [claim.verdict.value for claim in evaluate(test, seen)],
-            "allowed": None if allowed is None or seen.status != "ok" else any(agrees(one, seen) for one in allowed),
+            "allowed": _allowed(seen, predicted),
         }
         for other in found:
             if other.items() >= outcome.items():
@@ -172,6 +172,15 @@ def _outcomes(test: Test, runs: Sequence[Observation], allowed: Sequence[Valuati
         else:
             found.append({"count": 1, **outcome})
     return sorted(found, key=lambda outcome: -int(outcome["count"]))
+
+
+def _allowed(seen: Observation, predicted: Predicted) -> bool | None:
+    """Can the model end like this run? None if that is not known."""
+    if seen.status != "ok" or predicted.registers is None:
+        return None
+    if agrees(predicted.registers, seen):
+        return True
+    return None if predicted.allowed is None else any(agrees(one, seen) for one in predicted.allowed)
 
 
 def _claim_verdict(kind: str, truth: bool) -> str:

@@ -26,13 +26,19 @@ KERNELS = (
 )  # fmt: skip
 HOLDS: dict[str, Any] = {
     "registers": {"mr": OK, "r0": 2, "r1": 2}, "claims": [True],
-    "allowed": [{"mr": OK, "r0": 2, "r1": 2}], "why_not": "",
+    "allowed": [{"mr": OK, "r0": 2, "r1": 2}], "why_not": "", "searched": True,
 }  # fmt: skip
 VIOLATED: dict[str, Any] = {
     "registers": {"mr": OK, "r0": 2, "r1": 1}, "claims": [False],
-    "allowed": [{"mr": OK, "r0": 2, "r1": 1}, {"mr": OK, "r0": 2, "r1": 2}], "why_not": "",
+    "allowed": [{"mr": OK, "r0": 2, "r1": 1}, {"mr": OK, "r0": 2, "r1": 2}], "why_not": "", "searched": True,
 }  # fmt: skip
-NOT_MODELLED: dict[str, Any] = {"registers": None, "claims": None, "allowed": None, "why_not": "that is not modelled"}
+NOT_MODELLED: dict[str, Any] = {
+    "registers": None,
+    "claims": None,
+    "allowed": None,
+    "why_not": "that is not modelled",
+    "searched": False,
+}
 
 
 def test(name: str, group: str) -> Test:

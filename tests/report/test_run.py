@@ -27,7 +27,7 @@ CASES = Path(__file__).parents[1] / "cli" / "cases"
 
 
 def record(test: Test, name: str, *runs: Observation) -> Record:
-    return result_record(test, runs, prediction_for(test, kernel(name)))
+    return result_record(test, runs, prediction_for(test, kernel(name), runs))
 
 
 def document(test: Test, name: str, *tests: Sequence[Observation], repeat: int = 1) -> Record:
@@ -35,7 +35,7 @@ def document(test: Test, name: str, *tests: Sequence[Observation], repeat: int =
     on = OnKernel("host", "6.12.0-test", {}, kernel_record(kernel(name)) | {"summary": ""})
     recording = Recording(None, Header((test,) * len(tests), (on,), Options(repeat=repeat)))
     recording.seen = {("host", number, run.run): run for number, runs in enumerate(tests) for run in runs}
-    predicted = {(name, number): prediction_for(test, kernel(name)) for number in range(len(tests))}
+    predicted = {(name, number): prediction_for(test, kernel(name), runs) for number, runs in enumerate(tests)}
     doc: Record = json.loads(json.dumps(run_document(recording, predicted)))
     return doc
 
@@ -66,6 +66,19 @@ def test() -> Test:
 def test_standing(name: str, runs: list[Observation], verdict: str, standing: str, test: Test) -> None:
     found = record(test, name, *runs)
     assert (found["verdict"], found["standing"]) == (verdict, standing)
+
+
+def test_all_executions_are_searched_only_where_that_is_needed(test: Test) -> None:
+    """A run that ends as the ordered form does is one of them."""
+    asked = kernel("v5.7")
+    as_ordered, other = seen(1, 2), seen(2, 3)
+    assert not prediction_for(test, asked, [as_ordered]).searched
+    assert prediction_for(test, asked, [as_ordered]).enough_for([as_ordered, Observation("t", "crash", "gone")])
+    assert not prediction_for(test, asked, [as_ordered]).enough_for([as_ordered, other])
+    assert prediction_for(test, asked, [as_ordered, other]).allowed
+    assert record(test, "v5.7", as_ordered)["allowed"] is True
+    assert record(test, "v5.7", as_ordered, other)["allowed"] is True
+    assert record(test, "v5.7", as_ordered, seen(3, 3))["allowed"] is False
 
 
 def test_without_a_prediction_the_claims_decide() -> None:
