@@ -17,6 +17,7 @@ class Class(StrEnum):
     """What the memory management sees of a pin."""
 
     LONGTERM = "long-term pin"
+    ODP = "on-demand paging"
     PLAIN = "plain reference"
     BLOCK = "direct I/O to a block device"
     FUSE = "direct I/O to a FUSE file system"
@@ -48,12 +49,22 @@ class Backend:
     append: tuple[str, ...] = ()
 
 
+#: crc32_generic: up to 6.12 soft-RoCE asks for its checksum by name and does not say so.
+_RXE: Final = ("crc32_generic", "ib_uverbs", "rdma_rxe")
 _ALL: Final = (
     Backend("uring", Class.LONGTERM, "io_uring fixed buffer", config=("IO_URING",)),
     Backend(
         "vfio", Class.LONGTERM, "VFIO mapping for QEMU's edu device", reads=True, late=True,
         config=("VFIO_PCI", "VFIO_IOMMU_TYPE1", "INTEL_IOMMU"), modules=("vfio_iommu_type1", "vfio_pci"),
         machine="q35", devices=("intel-iommu,intremap=on", "edu"), append=("intel_iommu=on",),
+    ),
+    Backend(
+        "rxe", Class.LONGTERM, "RDMA memory region", reads=True, forces=True,
+        config=("RDMA_RXE", "INFINIBAND_USER_ACCESS"), modules=_RXE,
+    ),
+    Backend(
+        "rxe_odp", Class.ODP, "on-demand-paging RDMA memory region",
+        config=("RDMA_RXE", "INFINIBAND_USER_ACCESS", "INFINIBAND_ON_DEMAND_PAGING"), modules=_RXE,
     ),
     Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
 )  # fmt: skip
@@ -65,6 +76,7 @@ OWN: Final = {
     "vmsplice": "pipe",
     "vfio_map": "vfio",
     "ibv_reg_mr": "rxe",
+    "odp_reg_mr": "rxe_odp",
     "xdp_umem": "xdp",
 }
 DIRECT_IO: Final = {"BLOCK": Class.BLOCK, "FUSE": Class.FUSE, "NFS": Class.NFS}
@@ -88,15 +100,26 @@ def promised(config: str | None, *, modules: bool) -> dict[str, str]:
 
 
 def choose(
-    kind: Class, writable: bool, usable: Iterable[str], *, own: str = "", prefer: Iterable[str] = ()
+    kind: Class,
+    writable: bool,
+    usable: Iterable[str],
+    *,
+    own: str = "",
+    forces: bool = False,
+    prefer: Iterable[str] = (),
 ) -> Backend | None:
     """The backend for a pin of this class: one that is preferred, else the interface's own, else any; None without any.
 
-    ``usable``: names of those that the machine has.
+    ``usable``: names of those that the machine has. ``forces``: the pin is to override a protection, and a backend that
+    does so stands in for no other pin.
     """
-    there = set(usable)
-    fit = [
-        b for b in BACKENDS.values() if b.name in there and b.kind is kind and (b.writes if writable else b.reads)
-    ]  # fmt: skip
-    ranked = sorted(fit, key=lambda b: (b.name not in set(prefer), b.name != own))
+    there, first = set(usable), set(prefer)
+
+    def fits(b: Backend) -> bool:
+        return b.name in there and b.kind is kind and (b.writes if writable else b.reads) and (forces or not b.forces)
+
+    ranked = sorted(
+        (b for b in BACKENDS.values() if fits(b)),
+        key=lambda b: (b.name not in first, b.name != own, b.forces != forces),
+    )
     return ranked[0] if ranked else None

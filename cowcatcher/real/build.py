@@ -9,8 +9,6 @@ from typing import Final
 SOURCE: Final = Path(__file__).parent / "agent"
 COMPILERS: Final = ("cc", "gcc", "clang")
 FLAGS: Final = ("-O2", "-pthread", "-Wall", "-Wextra")
-#: Static first: a static agent also runs as the init of a virtual machine. Dynamic where there is no static libc.
-LINKAGES: Final = (("-static",), ())
 
 
 class BuildError(Exception):
@@ -61,14 +59,30 @@ def agent_path() -> Path:
             "program; install one, such as `apt install gcc libc6-dev` or `dnf install gcc glibc-static`; or set CC"
         )
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    made_from = b"\0".join([version, " ".join(FLAGS).encode(), digest().encode()])
+    ways = _linkages(compiler)
+    made_from = b"\0".join([version, " ".join((*FLAGS, *ways[0])).encode(), digest().encode()])
     target = cache_dir() / f"agent-{hashlib.sha256(made_from).hexdigest()[:20]}"
     if not target.exists():
-        _build(compiler, target)
+        _build(compiler, ways, target)
     return target
 
 
-def _build(compiler: str, target: Path) -> None:
+def _linkages(compiler: str) -> list[tuple[str, ...]]:
+    """Ways to link, the best first. A static agent also runs as the init of a virtual machine; RDMA is taken along
+    where rdma-core's static libraries are installed; dynamic where there is no static libc."""
+    import subprocess
+
+    asked = subprocess.run([compiler, "-print-file-name=libibverbs.a"], capture_output=True, text=True, check=False)
+    verbs = Path(asked.stdout.strip())
+    ways: list[tuple[str, ...]] = [("-static",), ()]
+    providers = sorted(verbs.parent.glob("librxe-rdmav*.a")) if verbs.is_absolute() else []
+    if providers:
+        libraries = (str(verbs), str(providers[-1]), str(verbs), "-lnl-route-3", "-lnl-3")
+        ways.insert(0, ("-static", "-DWITH_RDMA", "-DRDMA_STATIC_PROVIDERS=rxe", *libraries))
+    return ways
+
+
+def _build(compiler: str, ways: list[tuple[str, ...]], target: Path) -> None:
     import subprocess
     import tempfile
 
@@ -82,8 +96,8 @@ def _build(compiler: str, target: Path) -> None:
     said = ""
     with scratch as place:
         made = Path(place) / "agent"
-        for linkage in LINKAGES:
-            command = [compiler, *linkage, *FLAGS, *map(str, sources()), "-o", str(made)]
+        for way in ways:
+            command = [compiler, *FLAGS, *map(str, sources()), *way, "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
             if done.returncode == 0:
                 made.replace(target)  # atomic: another cowcatcher may be building it too

@@ -77,7 +77,6 @@ REMOTE: Final = {
     "process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write",
 }  # fmt: skip
 NOT_HERE: Final = {
-    "odp_reg_mr": "on-demand paging needs RDMA hardware",
     "ksm_scan": "it would switch on a daemon that scans every process of this machine",
     "migrate": "moving a chosen page needs a second memory node",
 }
@@ -289,6 +288,8 @@ class _Lowering:
         elif op in REGISTRATIONS:
             kind, writable = Class.LONGTERM, len(statement.args) == 1
             forces = op == "ibv_reg_mr"
+        elif op == "odp_reg_mr":
+            kind, writable = Class.ODP, True
         elif op == "pin":
             kind, writable = Class.LONGTERM, "WRITE" in flags
             if "LONGTERM" not in flags:
@@ -300,7 +301,10 @@ class _Lowering:
         else:
             raise NotApplicable(f"{text}: the agent has no such statement")
         usable = [name for name, lack in self.facilities.backends.items() if not lack]
-        backend = choose(kind, writable, usable, own=OWN.get(op, ""), prefer=self.facilities.prefer)
+        own, prefer = OWN.get(op, ""), self.facilities.prefer
+        backend = choose(
+            kind, writable, usable, own=own, forces=(forces and writable) or op == "ibv_reg_mr", prefer=prefer
+        )
         if backend is None:
             raise NotApplicable(f"{text}: {self._none_of(kind, writable)}")
         if backend.name == "pipe" and mapping.kind.startswith("hugetlb"):
@@ -381,6 +385,7 @@ class _Lowering:
     def _none_of(self, kind: Class, writable: bool) -> str:
         """Nothing here takes such a pin: what would, and why it does not."""
         able = [b for b in BACKENDS.values() if b.kind is kind and (b.writes if writable else b.reads)]
-        lacks = [f"{b.what}: {self.facilities.backends.get(b.name, 'not on this machine')}" for b in able]
+        there = {b.name: self.facilities.backends.get(b.name, "not on this machine") for b in able}
+        lacks = [f"{BACKENDS[name].what}: {lack}" for name, lack in there.items() if lack]  # the rest is no stand-in
         what = f"{'writable' if writable else 'read-only'} {kind}"
         return f"no {what} is to be had here ({'; '.join(lacks) or 'no way to take one is known'})"

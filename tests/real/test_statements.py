@@ -414,7 +414,7 @@ def test_hugetlb_page(run: Run) -> None:
 @pytest.mark.parametrize(
     ("memory", "statement", "missing"),
     [
-        ("x = anon(1)", "q = odp_reg_mr(x)", "RDMA hardware"),
+        ("x = anon(1)", "q = odp_reg_mr(x)", "on-demand paging"),
         ("x = anon(1)", "q = pin(x, READ|LONGTERM)", "no read-only long-term pin"),
         ("x = anon(1)", "q = pin(x, WRITE)", "short-term"),
         ("x = anon(1)", "q = get(x, WRITE)", "for reading"),

@@ -54,6 +54,7 @@ const char *const answer_names[] = {
 
 struct test test;
 pid_t coordinator;
+bool own_machine;
 static const char *files_dir; /* where file mappings get their files; NULL: memory */
 
 static uint64_t now_us(void)
@@ -264,6 +265,7 @@ static enum heard take_pin(int index, const struct step *st, struct request *rq,
 	pin->stride = test.maps[st->slot].stride;
 	heard = ask(st->actor, rq, reply);
 	pin->taken = pin->held = heard == HEARD && reply->kind == VALUE;
+	pin->key = pin->held ? reply->value : 0;
 	if (pin->held)
 		print_pin(index, st->target, process_of(&test.actors[st->actor])->pid, rq->addr, rq->len, pin->stride);
 	else
@@ -799,6 +801,8 @@ int main(int argc, char **argv)
 		print_backends();
 		return 0;
 	}
+	if (argc == 4 && !strcmp(argv[3], "--own-machine"))
+		own_machine = true, argc--;
 	if (argc == 3 && !strcmp(argv[1], "--files"))
 		files_dir = argv[2];
 	else if (argc != 1) {

@@ -101,6 +101,7 @@ struct pin {
 	bool opened, taken, held; /* taken: held now or once */
 	int fd, taker; /* taker: the actor that took it */
 	uint64_t addr, len, stride; /* what was pinned, since it was */
+	uint64_t key; /* what hold() answered */
 };
 
 /*
@@ -139,6 +140,7 @@ struct test {
 extern struct test test; /* the one at hand */
 extern const char *const answer_names[];
 extern pid_t coordinator;
+extern bool own_machine; /* nothing but us runs here, and nothing after us */
 
 static inline struct reply success(uint64_t value)
 {
@@ -207,7 +209,7 @@ static inline uint64_t pin_offset(const struct step *step)
 }
 
 /* One each in a file of its name */
-extern const struct backend uring, vfio, pipe_backend;
+extern const struct backend uring, vfio, rxe, rxe_odp, pipe_backend;
 
 /* pages.c */
 void open_kernel_files(void);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct backend *const backends[] = {&uring, &vfio, &pipe_backend};
+const struct backend *const backends[] = {&uring, &vfio, &rxe, &rxe_odp, &pipe_backend};
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 

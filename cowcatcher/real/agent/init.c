@@ -201,7 +201,7 @@ static _Noreturn void become_agent(void)
 	if (tests < 0 || dup2(tests, STDIN_FILENO) < 0)
 		perror("init: " TESTS);
 	else
-		execl("/proc/self/exe", "agent", "--files", FILES, NULL);
+		execl("/proc/self/exe", "agent", "--files", FILES, "--own-machine", NULL);
 	_exit(127);
 }
 

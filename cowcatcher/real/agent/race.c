@@ -377,6 +377,7 @@ static struct reply take_pin(int actor, const struct step *st, const struct requ
 		call(actor, PIN, st->target);
 		return reply;
 	}
+	pin->key = reply.value;
 	pin->taken = true;
 	__atomic_store_n(&pin->held, true, __ATOMIC_SEQ_CST);
 	race.taking[st->target] = false;
