@@ -18,10 +18,11 @@ MEMORY: Final = 384
 OVERHEAD: Final = 128
 #: Seconds to the first word of the agent; emulated, on a busy computer.
 BOOT: Final = 90.0
-#: Seconds between two looks at whether to stop.
-TICK: Final = 0.25
-#: Seconds for powering off, after the last word.
-POWER_OFF: Final = 10.0
+#: Seconds between two looks at whether there are answers, or whether to stop.
+TICK: Final = 0.02
+#: Bytes that a machine's answers have room for until they are read, and before them: agent/channel.c.
+ROOM: Final = 4 << 20
+TEXT: Final = 4096
 #: Tests that a KVM is tried with: some seconds' work.
 PROBE: Final = 10_000
 PROBE_SILENCE: Final = 15.0
@@ -31,7 +32,8 @@ TAIL: Final = 8
 EMULATED_CPU: Final = "qemu64,-cx16"
 #: oops: a kernel that has gone wrong is a lost machine and not one that answers on; panic: the end of it, at once;
 #: proc_mem: a distribution's choice of who may write through protections is none of the rules under test.
-COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always"
+#: highres: an emulated timer is expensive to program, and a tick that comes anyway is not.
+COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always highres=off"
 
 
 class VmError(Exception):
@@ -79,8 +81,11 @@ def emulator() -> str:
     return path
 
 
-def command(vmlinux: Path, initramfs: Path, console: Path, settings: Settings) -> list[str]:
-    """The whole command line. ttyS0 is the console and goes to a file, ttyS1 is QEMU's own standard output."""
+def command(vmlinux: Path, initramfs: Path, console: Path, answers: Path, settings: Settings) -> list[str]:
+    """The whole command line. ttyS0 is the console and goes to a file, ttyS1 is QEMU's own standard output.
+
+    ``answers``: a file that the machine gets as a device's memory, see :class:`Answers`.
+    """
     accel = "tcg"
     if kvm := settings.accelerator == "kvm" and settings.icount is None:  # its IOMMU remaps interrupts outside of KVM
         accel = "kvm,kernel-irqchip=split" if settings.machine == "q35" else "kvm"
@@ -90,12 +95,14 @@ def command(vmlinux: Path, initramfs: Path, console: Path, settings: Settings) -
         "-m", str(settings.memory), "-smp", str(settings.cpus),
         "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console",
-        "-chardev", "stdio,id=answers,signal=off", "-serial", "chardev:answers",
+        "-chardev", "stdio,id=ttyS1,signal=off", "-serial", "chardev:ttyS1",
         "-kernel", str(vmlinux), "-initrd", str(initramfs),
         "-append", " ".join([COMMAND_LINE, *settings.append, "-- --init"]),
     ]  # fmt: skip
     for device in settings.devices:
         words += ["-device", device]
+    memory = f"memory-backend-file,id=answers,share=on,size={ROOM},mem-path={_escaped(answers)}"
+    words += ["-object", memory, "-device", "ivshmem-plain,memdev=answers"]
     if settings.icount is not None:
         words += ["-icount", f"shift={settings.icount},sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
     return words
@@ -143,39 +150,38 @@ class Machine:
         with tempfile.TemporaryDirectory(prefix="cowcatcher-") as place, tempfile.TemporaryFile("w+") as complaints:
             archive = Path(place) / "initramfs"
             archive.write_bytes(initramfs(self.agent, self.tests, self.modules))
-            words = command(self.vmlinux, archive, self.log, self.settings)
+            answers = Answers(Path(place) / "answers")
+            words = command(self.vmlinux, archive, self.log, answers.path, self.settings)
             began = time.monotonic()
             # The agent's --tied: the machine ends with this process, whatever that ends of.
             qemu = subprocess.Popen(
                 [str(self.agent), "--tied", *words],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True, bufsize=0,
             )  # fmt: skip
-            ended = False
             try:
-                for line in _lines_of(qemu, lambda: self._patience, stop):
+                for line in _lines_of(qemu, answers, lambda: self._patience, stop):
                     match line:
                         case ["init", "ready"]:
                             self._patience, self.boot = silence, time.monotonic() - began
                         case ["init", "end", status]:
-                            self._patience, ended = POWER_OFF, True
                             if status != "0":
                                 raise Lost(f"the agent ended with status {status}{self._last_words(complaints)}")
+                            return  # there is nothing on its disk: it has none
                         case ["init", "problem", what, name, number]:
                             self.problems.append(f"{what} {name}: errno {number}")
                         case ["init", fact, value]:
                             self.facts[fact] = value
                         case _:
                             yield line
-                if not ended:
-                    raise Lost(f"QEMU ended{self._last_words(complaints)}")
+                raise Lost(f"QEMU ended{self._last_words(complaints)}")
             except TimeoutError:
-                if not ended:
-                    raise Lost(f"not a word for {self._patience:g} s{self._last_words(complaints)}") from None
+                raise Lost(f"not a word for {self._patience:g} s{self._last_words(complaints)}") from None
             finally:
                 qemu.kill()
                 qemu.wait()
                 assert qemu.stdout is not None
                 qemu.stdout.close()
+                answers.close()
 
     def _last_words(self, complaints: IO[str]) -> str:
         """What QEMU said, and the end of the console, in one line; the whole of that is in the log."""
@@ -193,10 +199,41 @@ def _tail(text: str) -> str:
     return " | ".join(lines[-TAIL:])
 
 
+class Answers:
+    """The memory that a machine writes its answers to; agent/channel.c has the other end."""
+
+    def __init__(self, path: Path) -> None:
+        import mmap
+
+        self.path = path
+        with path.open("w+b") as file:
+            file.truncate(ROOM)
+            self._memory = mmap.mmap(file.fileno(), ROOM)
+
+    def read(self) -> bytes:
+        """What was written since the last time."""
+        import struct
+
+        written, read = struct.unpack_from("<QQ", self._memory)
+        size = ROOM - TEXT
+        start, end = TEXT + read % size, TEXT + written % size
+        if written == read:
+            return b""
+        text = self._memory[start:end] if start < end else self._memory[start:] + self._memory[TEXT:end]
+        struct.pack_into("<Q", self._memory, 8, written)
+        return text
+
+    def close(self) -> None:
+        self._memory.close()
+
+
 def _lines_of(
-    process: subprocess.Popen[bytes], patience: Callable[[], float], stop: threading.Event
+    process: subprocess.Popen[bytes], answers: Answers, patience: Callable[[], float], stop: threading.Event
 ) -> Generator[list[str], None, None]:
-    """What the process writes, as words, until it ends. TimeoutError if it is silent for ``patience()`` seconds."""
+    """What the process writes, as words, until it ends. TimeoutError if it is silent for ``patience()`` seconds.
+
+    It writes either to its standard output or to ``answers``.
+    """
     import os
     import selectors
     import time
@@ -209,13 +246,19 @@ def _lines_of(
         while True:
             if stop.is_set():
                 raise KeyboardInterrupt
-            if not selector.select(TICK):
+            ended = False
+            if selector.select(TICK):
+                chunk = os.read(process.stdout.fileno(), 1 << 16)
+                ended = not chunk
+            else:
+                chunk = b""
+            chunk += answers.read()
+            if not chunk:
+                if ended:
+                    return
                 if time.monotonic() - heard > patience():
                     raise TimeoutError
                 continue
-            chunk = os.read(process.stdout.fileno(), 1 << 16)
-            if not chunk:
-                return
             heard = time.monotonic()
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:

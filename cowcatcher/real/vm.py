@@ -1,8 +1,8 @@
 """Tests run on other kernels, each in a virtual machine of its own.
 
 QEMU boots the kernel's uncompressed image with an initramfs that holds the agent and all tests of the run; the agent
-is the machine's first process (agent/init.c). Its answers leave over the second serial line, which QEMU connects to its
-own standard output; the first is the console and goes to a log, which is read by nobody but people.
+is the machine's first process (agent/init.c). Its answers leave through memory that it shares with us (agent/channel.c);
+the console goes to a log, which is read by nobody but people.
 
 A machine that is lost, because its kernel crashed or hung, costs the test at hand: that one could not be told, the
 console's last lines say more, and another machine does the rest.

@@ -182,7 +182,7 @@ def test_a_dynamic_agent_is_refused(kernel: KernelImage, emulate: Callable[..., 
 def test_counted_instructions_are_emulated_ones() -> None:
     if shutil.which(EMULATOR) is None:
         pytest.skip(f"{EMULATOR} is not installed")
-    words = qemu.command(Path("k"), Path("i"), Path("a,b"), Settings("kvm", icount=3))
+    words = qemu.command(Path("k"), Path("i"), Path("a,b"), Path("s"), Settings("kvm", icount=3))
     assert words[words.index("-accel") + 1] == "tcg"
     assert words[words.index("-icount") + 1] == "shift=3,sleep=off"
     assert "file,id=console,path=a,,b" in words
@@ -191,10 +191,11 @@ def test_counted_instructions_are_emulated_ones() -> None:
 def test_settings_reach_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu, "emulator", lambda: EMULATOR)
     settings = Settings(append=("iommu=on", "bug=1"), machine="q35", devices=("intel-iommu,intremap=on", "edu"))
-    words = qemu.command(Path("k"), Path("i"), Path("c"), settings)
+    words = qemu.command(Path("k"), Path("i"), Path("c"), Path("s"), settings)
     assert words[words.index("-machine") + 1] == "q35"
     assert words[words.index("-append") + 1].endswith(" iommu=on bug=1 -- --init")
-    assert [words[i + 1] for i, word in enumerate(words) if word == "-device"] == ["intel-iommu,intremap=on", "edu"]
+    devices = [words[i + 1] for i, word in enumerate(words) if word == "-device"]
+    assert devices == ["intel-iommu,intremap=on", "edu", "ivshmem-plain,memdev=answers"]
 
 
 def test_version_of_a_distributions_kernel(kernel: KernelImage, tmp_path: Path) -> None:

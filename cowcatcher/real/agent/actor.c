@@ -124,13 +124,13 @@ static struct reply uffd_writeprotect(const struct request *rq)
 	return outcome(ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
 }
 
-/* Is this page in memory? Only another one was touched: then both are a huge page's. */
+/* Is this page in memory? Only another one was touched: then both are a huge page's. ENODATA if not. */
 static struct reply resident(const struct request *rq)
 {
 	unsigned char in_core = 0;
 	int rc = mincore((void *)(uintptr_t)rq->addr, PAGE, &in_core);
 
-	return rc < 0 ? failure(errno) : success(in_core & 1);
+	return rc < 0 ? failure(errno) : in_core & 1 ? success(0) : failure(ENODATA);
 }
 
 _Noreturn static void serve(int actor);
@@ -224,6 +224,15 @@ struct reply execute(int actor, const struct request *rq)
 		void *got = mmap(at, rq->len, PROT_READ | PROT_WRITE, (int)rq->value | MAP_FIXED_NOREPLACE, rq->fd, 0);
 
 		return got == MAP_FAILED ? failure(errno) : got != at ? failure(EEXIST) : success(0);
+	}
+	case PREPARE: {
+		struct reply reply = success(0);
+
+		for (int i = 0; i < test.n_prepared && reply.kind == VALUE; i++) {
+			test.failed = i;
+			reply = execute(actor, &test.prepared[i].rq);
+		}
+		return reply;
 	}
 	case RESIDENT:
 		return resident(rq);

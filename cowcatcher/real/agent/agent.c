@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -115,16 +117,20 @@ static struct actor *process_of(struct actor *who)
 
 enum heard { HEARD, DIED, LATE };
 
-/* poll() until something happens or the time is over. What takes long may be a crash: say first how far we got. */
+static sigset_t waiting; /* the signals that are blocked while something is waited for: all that ever are but SIGALRM */
+
+/*
+ * poll() until something happens or the time is over. Not by a time limit of poll()'s own, which would program a timer
+ * each time: SIGALRM comes every FLUSH_MS, and only here. What takes long may be a crash: say first how far we got.
+ */
 static bool something_happens(struct pollfd *fds, nfds_t n)
 {
-	uint64_t now;
-
-	if (poll(fds, n, FLUSH_MS) > 0)
-		return true;
-	fflush(stdout);
-	now = now_us();
-	return now < test.deadline && poll(fds, n, (int)((test.deadline - now) / 1000) + 1) > 0;
+	while (ppoll(fds, n, NULL, &waiting) < 0) {
+		fflush(stdout);
+		if (now_us() >= test.deadline)
+			return false;
+	}
+	return true;
 }
 
 static enum heard hear(struct actor *who, struct reply *reply)
@@ -170,7 +176,7 @@ static enum heard await_end(struct actor *process)
 	return release_vfork(process) == LATE ? LATE : DIED;
 }
 
-static enum heard ask(int actor, struct request *rq, struct reply *reply)
+static enum heard ask(int actor, const struct request *rq, struct reply *reply)
 {
 	struct actor *who = &test.actors[actor];
 	enum heard heard;
@@ -400,34 +406,43 @@ static int map_flags(const struct mapping *map)
 	return (private ? MAP_PRIVATE : MAP_SHARED) | (map->backing < 0 ? MAP_ANONYMOUS : 0) | (huge ? MAP_HUGETLB : 0);
 }
 
-/* One request of the setup to process 0; false, with the reason printed, when it does not succeed. */
-static bool prepare(int slot, const char *what, struct request rq)
+/* One more request of the setup for process 0, which executes them all at once: each message costs two changes of memory. */
+static void prepare(int slot, const char *what, struct request rq)
 {
-	struct reply reply = {ERROR, ETIMEDOUT};
+	if (test.n_prepared < MAX_PREPARED)
+		test.prepared[test.n_prepared++] = (struct preparation){slot, what, rq};
+}
 
-	if (ask(0, &rq, &reply) == HEARD && reply.kind == VALUE && (rq.op != RESIDENT || reply.value))
+/* False, with the reason printed, when one of them does not succeed: test.failed. */
+static bool do_prepared(void)
+{
+	struct request rq = {.op = PREPARE};
+	struct reply reply = {ERROR, ETIMEDOUT};
+	const struct preparation *failed = &test.prepared[0];
+
+	if (ask(0, &rq, &reply) == HEARD && reply.kind == VALUE)
 		return true;
-	printf("setup %d %s %s %" PRIu64 "\n", slot, what, answer_names[reply.kind], reply.value);
+	failed += test.failed;
+	printf("setup %d %s %s %" PRIu64 "\n", failed->slot, failed->what, answer_names[reply.kind], reply.value);
 	return false;
 }
 
-static bool touch_page(int slot, int page)
+static void touch_page(int slot, int page)
 {
 	const struct mapping *map = &test.maps[slot];
 	uint64_t at = address(0, slot, page);
 
 	if (map->touch == 'r')
-		return prepare(slot, "touch", (struct request){.op = LOAD, .addr = at});
+		prepare(slot, "touch", (struct request){.op = LOAD, .addr = at});
 	for (const struct cell *cell = test.cells; cell < test.cells + test.n_cells && map->touch == 'w'; cell++) {
 		struct request rq = {.op = STORE, .addr = at + cell->offset, .value = cell->value};
 
-		if (cell->slot == slot && !prepare(slot, "touch", rq))
-			return false;
+		if (cell->slot == slot)
+			prepare(slot, "touch", rq);
 	}
-	return true;
 }
 
-static bool map_one(int slot)
+static void map_one(int slot)
 {
 	const struct mapping *map = &test.maps[slot];
 	bool thp = is_thp(map);
@@ -437,17 +452,28 @@ static bool map_one(int slot)
 	struct request huge_rq = {.op = MADVISE, .addr = at, .len = map->length, .value = MADV_HUGEPAGE};
 	struct request protect_rq = {.op = MPROTECT, .addr = at, .len = map->length, .value = (uint64_t)map->prot};
 
-	/* What is not meant to be huge must not become so on a machine where huge pages are handed out unasked. */
-	if (!prepare(slot, "prctl", (struct request){.op = THP_DISABLE, .value = !thp}) ||
-	    !prepare(slot, "mmap", mmap_rq) || (thp && !prepare(slot, "madvise", huge_rq)))
-		return false;
+	prepare(slot, "mmap", mmap_rq);
+	if (thp)
+		prepare(slot, "madvise", huge_rq);
 	for (int page = 0; page < map->pages; page++)
-		if (!touch_page(slot, page))
-			return false;
-	if (thp && map->touch == 'w' &&
-	    !prepare(slot, "huge_page", (struct request){.op = RESIDENT, .addr = last_page}))
-		return false;
-	return map->prot == (PROT_READ | PROT_WRITE) || prepare(slot, "mprotect", protect_rq);
+		touch_page(slot, page);
+	if (thp && map->touch == 'w')
+		prepare(slot, "huge_page", (struct request){.op = RESIDENT, .addr = last_page});
+	if (map->prot != (PROT_READ | PROT_WRITE))
+		prepare(slot, "mprotect", protect_rq);
+}
+
+/* What is not meant to be huge must not become so on a machine where huge pages are handed out unasked. */
+static bool map_all(void)
+{
+	test.n_prepared = 0;
+	for (int huge = 0; huge < 2; huge++) {
+		prepare(0, "prctl", (struct request){.op = THP_DISABLE, .value = !huge});
+		for (int slot = 0; slot < test.n_slots; slot++)
+			if (is_thp(&test.maps[slot]) == huge)
+				map_one(slot);
+	}
+	return do_prepared();
 }
 
 static bool start_family(void)
@@ -504,14 +530,7 @@ static bool set_up(void)
 	}
 	if (!open_pins() || !start_family())
 		return false;
-	/* Huge mappings last: see map_one(). */
-	for (int huge = 0; huge < 2; huge++)
-		for (int slot = 0; slot < test.n_slots; slot++)
-			if (is_thp(&test.maps[slot]) == huge && !map_one(slot))
-				return false;
-	if (!prepare(0, "prctl", (struct request){.op = THP_DISABLE, .value = 0}))
-		return false;
-	return spawn_threads(0) == HEARD;
+	return map_all() && spawn_threads(0) == HEARD;
 }
 
 /* Some may have died while nobody asked them anything, of a lack of memory for instance. */
@@ -592,12 +611,13 @@ _Noreturn void unkillable(void)
 void clean_up(void)
 {
 	uint64_t give_up = now_us() + REAP_MS * 1000ull;
-	const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
-	sigset_t chld;
+	sigset_t either;
 	pid_t pid;
+	int sig;
 
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
+	sigemptyset(&either);
+	sigaddset(&either, SIGCHLD);
+	sigaddset(&either, SIGALRM);
 	for (int i = 0; i < test.n_pins; i++)
 		unpin(i); /* what a device holds up cannot die */
 	if (test.group > 0)
@@ -607,7 +627,7 @@ void clean_up(void)
 			continue;
 		if (now_us() > give_up)
 			unkillable();
-		sigtimedwait(&chld, NULL, &nap);
+		sigwait(&either, &sig);
 	}
 	close_pins();
 	for (int a = 0; a < test.n_actors; a++) {
@@ -687,7 +707,7 @@ static int op_of(const char *name)
 
 static void new_test(const char *line)
 {
-	memset(&test, 0, sizeof(test));
+	memset(&test, 0, offsetof(struct test, prepared)); /* the rest is long */
 	for (int slot = 0; slot < MAX_SLOTS; slot++)
 		test.maps[slot].backing = -1;
 	if (sscanf(line, "test %ld %ld %d", &test.id, &test.timeout_ms, &test.trace) != 3)
@@ -777,11 +797,29 @@ static void stay_on_one_cpu(void)
 	sched_setaffinity(0, sizeof(one), &one);
 }
 
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+/* SIGCHLD is waited for by clean_up(), SIGALRM by something_happens() too; neither interrupts anything else. */
+static void start_clock(void)
+{
+	const struct sigaction action = {.sa_handler = nothing};
+	const struct itimerval often = {{0, FLUSH_MS * 1000}, {0, FLUSH_MS * 1000}};
+
+	sigemptyset(&waiting);
+	sigaddset(&waiting, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &waiting, NULL);
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	char line[256];
+	bool shared = false;
 	uint64_t runs, seed;
-	sigset_t chld;
 
 	coordinator = getpid();
 	if (argc >= 2 && !strcmp(argv[1], "--init"))
@@ -801,6 +839,8 @@ int main(int argc, char **argv)
 		print_backends();
 		return 0;
 	}
+	if (argc == 5 && !strcmp(argv[4], "--shared")) /* see channel.c */
+		shared = true, argc--;
 	if (argc == 4 && !strcmp(argv[3], "--own-machine"))
 		own_machine = true, argc--;
 	if (argc == 3 && !strcmp(argv[1], "--files"))
@@ -817,12 +857,14 @@ int main(int argc, char **argv)
 	share_with_family(true);
 	stay_on_one_cpu();
 	setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-	sigemptyset(&chld);
-	sigaddset(&chld, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &chld, NULL); /* clean_up() waits for it with a time limit */
+	start_clock();
+	if (shared && !tell_through_memory(STDOUT_FILENO)) {
+		perror("agent: the shared memory");
+		return 2;
+	}
 	if (isatty(STDOUT_FILENO)) /* a console: after a crash of the machine its last line tells where */
 		setvbuf(stdout, NULL, _IOLBF, 0);
-	else
+	else if (!shared)
 		setvbuf(stdout, NULL, _IOFBF, 1 << 16);
 	open_kernel_files();
 	while (fgets(line, sizeof(line), stdin)) {

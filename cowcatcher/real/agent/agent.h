@@ -17,13 +17,14 @@ enum {
 	MAX_CELLS = 64, /* initial values of a test */
 	MAX_PINS = 16,
 	MAX_STEPS = 1024,
+	MAX_PREPARED = 640, /* requests of the setup: every cell of every page, and a few for each mapping */
 	WHOLE = -1, /* page number: the whole mapping */
 	FIRST_CHANNEL = 200, /* fixed, so that a program started by exec() finds all of them */
 	SHARED_FD = FIRST_CHANNEL - 1, /* see race.c */
 	DOORBELL_FD = FIRST_CHANNEL - 2,
 	STACK_SIZE = 64 << 10,
 	REAP_MS = 5000, /* what a SIGKILLed process may take to disappear before the agent gives up on the machine */
-	FLUSH_MS = 2, /* an answer that takes longer may be a crash: what was done so far is told first */
+	FLUSH_MS = 10, /* what was done before is told this much later, whatever is waited for: that may be a crash */
 	EXIT_UNKILLABLE = 3,
 };
 
@@ -41,7 +42,7 @@ enum op {
 	/* executed by the coordinator */
 	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
 	/* not in the text */
-	MMAP, RESIDENT, THP_DISABLE, SPAWN, LET_GO, RACE,
+	MMAP, PREPARE, RESIDENT, THP_DISABLE, SPAWN, LET_GO, RACE,
 	N_OPS = MMAP,
 };
 
@@ -91,6 +92,9 @@ struct mapping {
 struct cell { int slot, offset; uint64_t value; };
 struct step { int actor, op, slot, page, offset, target; uint64_t value; int fatal; };
 
+/* A request of the setup, and what to call it should it fail. */
+struct preparation { int slot; const char *what; struct request rq; };
+
 /*
  * A pin of the test. What is set by the backend: `fd`, for the actor that will take the pin, inherited and not closed on
  * exec(); -1 if it needs none.
@@ -125,16 +129,19 @@ struct backend {
 struct test {
 	long id, timeout_ms;
 	int trace;
-	int n_actors, n_slots, n_cells, n_steps, n_pins;
+	int n_actors, n_slots, n_cells, n_steps, n_pins, n_prepared;
 	struct actor actors[MAX_ACTORS];
 	struct mapping maps[MAX_SLOTS];
-	struct cell cells[MAX_CELLS];
-	struct step steps[MAX_STEPS];
 	struct pin pins[MAX_PINS];
 	int events[MAX_ACTORS * 4];
 	unsigned moves[MAX_ACTORS][MAX_SLOTS][MAX_PAGES]; /* per mm: how often mremap() moved the page */
 	pid_t group;
 	uint64_t deadline;
+	int failed; /* the first preparation that did not succeed */
+	/* Not cleared between two tests: as many count as the n_ of each says. */
+	struct preparation prepared[MAX_PREPARED];
+	struct cell cells[MAX_CELLS];
+	struct step steps[MAX_STEPS];
 } __attribute__((aligned(PAGE))); /* shared by the family: see race.c */
 
 extern struct test test; /* the one at hand */
@@ -189,6 +196,10 @@ uint64_t number_of_frame(uint64_t frame);
 
 /* init.c */
 _Noreturn void run_as_init(void);
+
+/* channel.c */
+int open_channel_memory(void);
+bool tell_through_memory(int fd);
 
 /* device.c */
 extern const struct backend *const backends[];

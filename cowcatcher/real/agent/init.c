@@ -3,8 +3,8 @@
  * The agent as the first process of a virtual machine (`--init`, given to it by the kernel's command line).
  *
  * It makes the machine ready, says on the channel what there is, lets an ordinary agent execute the tests of TESTS, and
- * powers off. The console, ttyS0, is left to the kernel and to complaints; the channel is ttyS1, which no kernel needs a
- * module for. What it says itself are lines that begin with "init" (real/vm.py reads them):
+ * powers off. The console, ttyS0, is left to the kernel and to complaints; the channel is shared memory (channel.c), or
+ * ttyS1 in a machine or for a kernel that has none, at the cost of an exit to QEMU for every character. What it says itself are lines that begin with "init" (real/vm.py reads them):
  *
  *     init release RELEASE        uname -r
  *     init uptime MS              how long the kernel took until here
@@ -73,12 +73,22 @@ static void set(const char *path, const char *text)
 		problem("set", path);
 }
 
-/* Standard output becomes the channel, as it is: no line editing, no translation of line ends. */
+static bool shared; /* is the channel memory? */
+
+/* Standard output becomes the channel. A serial line as it is: no line editing, no translation of line ends. */
 static void open_channel(void)
 {
-	int fd = open(CHANNEL, O_RDWR | O_NOCTTY);
+	int fd = open_channel_memory();
 	struct termios raw;
 
+	if (fd >= 0) {
+		dup2(fd, STDOUT_FILENO);
+		close(fd);
+		shared = tell_through_memory(STDOUT_FILENO);
+		if (shared)
+			return;
+	}
+	fd = open(CHANNEL, O_RDWR | O_NOCTTY);
 	if (fd < 0 || tcgetattr(fd, &raw) < 0) {
 		perror("init: " CHANNEL);
 		return;
@@ -178,9 +188,9 @@ static void make_ready(void)
 	struct utsname name;
 
 	mount_at("devtmpfs", "/dev");
+	mount_at("sysfs", "/sys");
 	open_channel();
 	mount_at("proc", "/proc");
-	mount_at("sysfs", "/sys");
 	mount_at("tmpfs", FILES);
 	load_modules();
 	set("/proc/sys/vm/nr_hugepages", "16");
@@ -201,7 +211,7 @@ static _Noreturn void become_agent(void)
 	if (tests < 0 || dup2(tests, STDIN_FILENO) < 0)
 		perror("init: " TESTS);
 	else
-		execl("/proc/self/exe", "agent", "--files", FILES, "--own-machine", NULL);
+		execl("/proc/self/exe", "agent", "--files", FILES, "--own-machine", shared ? "--shared" : NULL, NULL);
 	_exit(127);
 }
 
@@ -219,7 +229,8 @@ _Noreturn void run_as_init(void)
 		; /* an orphan of a test */
 	printf("init end %d\n", status);
 	fflush(stdout);
-	tcdrain(STDOUT_FILENO);
+	if (!shared)
+		tcdrain(STDOUT_FILENO);
 	reboot(RB_POWER_OFF);
 	for (;;)
 		pause();

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { PM_SWAP = 62, PM_PRESENT = 63 }; /* bits of a /proc/PID/pagemap entry */
@@ -34,24 +36,42 @@ int open_pagemap(pid_t pid)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* Is anything mapped there at all? */
-static bool in_maps(pid_t pid, uint64_t addr)
+/* The text of /proc/PID/maps; what does not fit is of no interest, the test's mappings come first. */
+static const char *maps_of(pid_t pid)
 {
-	char path[32], line[512];
-	uint64_t from, to;
-	bool found = false;
-	FILE *maps;
+	static char text[16 << 10];
+	size_t length = 0;
+	char path[32];
+	ssize_t n = 0;
+	int fd;
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-	maps = fopen(path, "re");
-	while (maps && !found && fgets(line, sizeof(line), maps))
-		found = sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) == 2 && from <= addr && addr < to;
-	if (maps)
-		fclose(maps);
-	return found;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && (n = read(fd, text + length, sizeof(text) - 1 - length)) > 0)
+		length += (size_t)n;
+	if (fd >= 0)
+		close(fd);
+	text[length] = 0;
+	return text;
 }
 
-static const char *state_of(const struct actor *who, uint64_t addr, int pagemap, uint64_t *pfn)
+/* Is anything mapped there at all? */
+static bool in_maps(const char *maps, uint64_t addr)
+{
+	while (*maps) {
+		char *end;
+		uint64_t from = strtoull(maps, &end, 16), to = strtoull(end + 1, NULL, 16);
+
+		if (from <= addr && addr < to)
+			return true;
+		maps += strcspn(maps, "\n");
+		maps += *maps == '\n';
+	}
+	return false;
+}
+
+/* `maps` is read once for all pages of a process, and only if one of them is not there. */
+static const char *state_of(const struct actor *who, uint64_t addr, int pagemap, const char **maps, uint64_t *pfn)
 {
 	uint64_t entry = word_of(pagemap, addr / PAGE);
 
@@ -64,14 +84,16 @@ static const char *state_of(const struct actor *who, uint64_t addr, int pagemap,
 	}
 	if (entry >> PM_SWAP & 1)
 		return "swapped";
-	return in_maps(who->pid, addr) ? "empty" : "none";
+	if (!*maps)
+		*maps = maps_of(who->pid);
+	return in_maps(*maps, addr) ? "empty" : "none";
 }
 
-static void print_page(int step, int actor, int slot, int page, int pagemap)
+static void print_page(int step, int actor, int slot, int page, int pagemap, const char **maps)
 {
 	const struct actor *who = &test.actors[actor];
 	uint64_t pfn;
-	const char *state = state_of(who, address(who->mm, slot, page), pagemap, &pfn);
+	const char *state = state_of(who, address(who->mm, slot, page), pagemap, maps, &pfn);
 
 	printf("page %d %d %d %d %s", step, actor, slot, page, state);
 	printf(" %" PRIx64 " %" PRIu64 " %" PRIx64 "\n", pfn, pfn ? word_of(kpagecount, pfn) : 0,
@@ -82,6 +104,7 @@ static void print_page(int step, int actor, int slot, int page, int pagemap)
 void print_pages(int step)
 {
 	for (int a = 0; a < test.n_actors; a++) {
+		const char *maps = NULL;
 		int pagemap;
 
 		if (test.actors[a].kind != PROCESS || test.actors[a].life != ALIVE)
@@ -89,7 +112,7 @@ void print_pages(int step)
 		pagemap = open_pagemap(test.actors[a].pid);
 		for (int slot = 0; slot < test.n_slots; slot++)
 			for (int page = 0; page < test.maps[slot].pages; page++)
-				print_page(step, a, slot, page, pagemap);
+				print_page(step, a, slot, page, pagemap, &maps);
 		if (pagemap >= 0)
 			close(pagemap);
 	}
@@ -99,6 +122,7 @@ void tell_pages(FILE *to)
 {
 	for (int a = 0; a < test.n_actors; a++) {
 		const struct actor *who = &test.actors[a];
+		const char *maps = NULL;
 		int pagemap;
 
 		if (who->kind != PROCESS || who->life != ALIVE)
@@ -107,7 +131,7 @@ void tell_pages(FILE *to)
 		for (int slot = 0; slot < test.n_slots; slot++) {
 			for (int page = 0; page < test.maps[slot].pages; page++) {
 				uint64_t pfn;
-				const char *state = state_of(who, address(who->mm, slot, page), pagemap, &pfn);
+				const char *state = state_of(who, address(who->mm, slot, page), pagemap, &maps, &pfn);
 
 				fprintf(to, "page 0 %d %d %d %s %" PRIx64 " 0 0\n", a, slot, page, state,
 					number_of_frame(pfn));
