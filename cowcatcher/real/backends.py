@@ -67,6 +67,9 @@ _ALL: Final = (
         config=("RDMA_RXE", "INFINIBAND_USER_ACCESS", "INFINIBAND_ON_DEMAND_PAGING"), modules=_RXE,
     ),
     Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
+    Backend("dm", Class.BLOCK, "suspended device-mapper device", reads=True,
+            config=("BLK_DEV_DM", "BLK_DEV_RAM"), modules=("dm_mod", "brd")),
+    Backend("fuse", Class.FUSE, "FUSE file system", reads=True, config=("FUSE_FS",), modules=("fuse",)),
 )  # fmt: skip
 BACKENDS: Final[Mapping[str, Backend]] = {b.name: b for b in _ALL}
 

@@ -393,6 +393,9 @@ def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
                 elif how == "setup":
                     status = "not applicable"
                     reason = reason or "the processes of the test could not be set up"
+                elif how == "waits":
+                    status = "not applicable"
+                    reason = f"{_where(lowered, int(step))}: a process waits for its direct I/O before it ends"
                 else:
                     status = "timeout"
                     reason = f"{_where(lowered, int(step))} took longer than {timeout:g} s"

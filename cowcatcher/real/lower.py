@@ -25,7 +25,8 @@ and the answers:
                                         STATE present, swapped, empty (mapped, no page yet), none, unknown; PFN and
                                         FLAGS hexadecimal, 0: not to be had
     end ACTOR exit|signal NUMBER        a process that ended by itself
-    done ID done|setup|timeout STEP MICROSECONDS
+    done ID done|setup|timeout|waits STEP MICROSECONDS
+                                        waits: a process would end, and wait for its direct I/O first
 
 and those of a race:
 

@@ -59,7 +59,7 @@ pid_t coordinator;
 bool own_machine;
 static const char *files_dir; /* where file mappings get their files; NULL: memory */
 
-static uint64_t now_us(void)
+uint64_t now_us(void)
 {
 	struct timespec t;
 
@@ -115,7 +115,8 @@ static struct actor *process_of(struct actor *who)
 	return &test.actors[who->owner];
 }
 
-enum heard { HEARD, DIED, LATE };
+/* WAITS: a process ends, or changes its program, while its direct I/O is in flight: it would wait for that first */
+enum heard { HEARD, DIED, LATE, WAITS };
 
 static sigset_t waiting; /* the signals that are blocked while something is waited for: all that ever are but SIGALRM */
 
@@ -269,6 +270,7 @@ static enum heard take_pin(int index, const struct step *st, struct request *rq,
 	pin->addr = rq->addr;
 	pin->len = rq->len;
 	pin->stride = test.maps[st->slot].stride;
+	pin->mm = process_of(&test.actors[st->actor])->mm;
 	heard = ask(st->actor, rq, reply);
 	pin->taken = pin->held = heard == HEARD && reply->kind == VALUE;
 	pin->key = pin->held ? reply->value : 0;
@@ -315,6 +317,7 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 {
 	struct actor *who = &test.actors[st->actor];
 	struct request rq = request_of(st);
+	int mm = process_of(who)->mm;
 	enum heard heard;
 
 	*reply = (struct reply){ERROR, 0};
@@ -337,13 +340,15 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 	case DMA_READ:
 	case DMA_WRITE:
 		*reply = dma(st);
-		return HEARD;
+		return reply->kind == ERROR && reply->value == ETIMEDOUT ? LATE : HEARD;
 	case FORK:
 	case VFORK:
 		return begin_child(st, reply);
 	case EXEC:
-		return do_exec_step(st->actor, &rq, reply);
+		return ends_with_io(mm) ? WAITS : do_exec_step(st->actor, &rq, reply);
 	case EXIT:
+		if (ends_with_io(mm))
+			return WAITS;
 		heard = ask(st->actor, &rq, reply);
 		*reply = success(0);
 		return heard == DIED ? HEARD : heard;
@@ -360,6 +365,8 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 		return take_pin(index, st, &rq, reply);
 	}
 	heard = ask(st->actor, &rq, reply);
+	if (heard == HEARD && reply->kind == SIGNAL && st->fatal && ends_with_io(mm))
+		return WAITS;
 	if (heard == HEARD && reply->kind == SIGNAL && st->fatal)
 		heard = await_end(process_of(who)) == LATE ? LATE : HEARD;
 	if (heard == HEARD && st->op == MREMAP && reply->kind == VALUE)
@@ -570,8 +577,8 @@ static const char *run_steps(int *last)
 			reply.kind = BLOCKED;
 		else if (who->kind == DEVICE || who->life == ALIVE)
 			heard = do_step(i, st, &reply);
-		if (heard == LATE)
-			return "timeout";
+		if (heard == LATE || heard == WAITS)
+			return heard == LATE ? "timeout" : "waits";
 		if (heard == DIED)
 			reply.kind = KILLED;
 		if (reply.kind == BLOCKED)

@@ -22,6 +22,10 @@ enum {
 	FIRST_CHANNEL = 200, /* fixed, so that a program started by exec() finds all of them */
 	SHARED_FD = FIRST_CHANNEL - 1, /* see race.c */
 	DOORBELL_FD = FIRST_CHANNEL - 2,
+	FIRST_LINE = 256, /* where direct I/O is sent; inherited like the rest below FIRST_PRIVATE */
+	FIRST_PRIVATE = 512, /* from here on the devices' own ends, which no test process may keep open */
+	MAX_LINES = 64,
+	SECTOR = 512,
 	STACK_SIZE = 64 << 10,
 	REAP_MS = 5000, /* what a SIGKILLed process may take to disappear before the agent gives up on the machine */
 	FLUSH_MS = 10, /* what was done before is told this much later, whatever is waited for: that may be a crash */
@@ -106,6 +110,7 @@ struct pin {
 	int fd, taker; /* taker: the actor that took it */
 	uint64_t addr, len, stride; /* what was pinned, since it was */
 	uint64_t key; /* what hold() answered */
+	int mm; /* of which process */
 };
 
 /*
@@ -124,6 +129,33 @@ struct backend {
 	void (*disown)(void); /* in the test's first process: close what is the coordinator's alone */
 	struct reply (*let_go)(const struct request *rq); /* in the actor that took it: see ask_to_let_go() */
 	bool late; /* the device can be told to use memory after its release, and shows what comes of it */
+	struct server *server; /* direct I/O only: who answers it */
+};
+
+/* Where requests are sent: made when first needed, kept from test to test. */
+struct line {
+	int fd;
+	int event; /* an eventfd: counts the requests that have ended */
+	bool used;
+};
+
+/*
+ * The far side of direct I/O, which keeps requests in flight until told. See inflight.c, which is the near side and the
+ * only caller; errors are errnos, 0 is success. complete() and fail() return when the requests have ended altogether,
+ * with nothing of the kernel's left to do for them: they await() them.
+ */
+struct server {
+	/* What this machine lacks for it, or NULL; asked once, then a line is made and tried in whatever direction it has. */
+	const char *(*probe)(void);
+	/* Line number `line` (they are made in order): *fd to a file or device of its own, open with O_DIRECT, 4 KiB or more. */
+	int (*make)(int line, int *fd);
+	/* The one request on the line succeeds: the device has written the sector to memory, or read it from there *now*. */
+	int (*complete)(int line, bool device_writes, char sector[SECTOR]);
+	/* All n requests on the line, which may be alike, end with EIO; memory stays as it is. */
+	int (*fail)(int line, int n);
+	bool writes, reads; /* the device can be made to write, to read at a chosen moment */
+	struct line lines[MAX_LINES];
+	int n_lines;
 };
 
 struct test {
@@ -148,6 +180,7 @@ extern struct test test; /* the one at hand */
 extern const char *const answer_names[];
 extern pid_t coordinator;
 extern bool own_machine; /* nothing but us runs here, and nothing after us */
+uint64_t now_us(void);
 
 static inline struct reply success(uint64_t value)
 {
@@ -220,7 +253,21 @@ static inline uint64_t pin_offset(const struct step *step)
 }
 
 /* One each in a file of its name */
-extern const struct backend uring, vfio, rxe, rxe_odp, pipe_backend;
+extern const struct backend uring, vfio, rxe, rxe_odp, pipe_backend, dm, fuse;
+
+/* inflight.c: what every backend with a server has for its functions */
+const char *inflight_probe(struct server *server);
+int inflight_open(int pin);
+struct reply inflight_hold(const struct request *rq);
+struct reply inflight_dma(int pin, const struct step *step);
+struct reply inflight_release(int pin);
+void inflight_close(int pin);
+bool ends_with_io(int mm); /* would a process wait, if its address space were to end now? */
+
+/* for servers */
+int await(struct server *server, int line, int n); /* n requests of the line have ended: 0 or ETIMEDOUT */
+void leave_private(void); /* in a new test process */
+int keep_private(int fd); /* the same file, where test processes do not keep it; -1 with errno */
 
 /* pages.c */
 void open_kernel_files(void);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct backend *const backends[] = {&uring, &vfio, &rxe, &rxe_odp, &pipe_backend};
+const struct backend *const backends[] = {&uring, &vfio, &rxe, &rxe_odp, &pipe_backend, &dm, &fuse};
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
@@ -74,6 +74,7 @@ void disown_pins(void)
 	for (int i = 0; i < N_BACKENDS; i++)
 		if (backends[i]->disown)
 			backends[i]->disown();
+	leave_private();
 }
 
 void close_pins(void)
