@@ -213,8 +213,9 @@ class _Teller:
                 return self.moving(actor)
             case "uffd_wp":
                 place = self.page()
+                one_vma = place.index is not None or not self.may_be_split(place)
                 visiting = actor in self.cast.suspended.values()  # a vfork() child: its parent may have registered it
-                if self.of(place).kind in _PRIVATE_ANON and not visiting and not (place.index is None and self.may_be_split(place)):
+                if self.of(place).kind in _PRIVATE_ANON and one_vma and not visiting:
                     return self.if_there_is(actor, Statement(chosen, (place,)))
             case "clear_refs" | "ksm_scan":
                 return self.if_there_is(actor, Statement(chosen))
