@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-from cowcatcher.litmus.ast import Name, Place, Statement, Test
+from cowcatcher.litmus.ast import Actor, Name, Place, Statement, Test
 
 #: Schedules looked at before giving up; the largest test of the catalogue needs one.
 MAX_TRIED: Final = 5_000
@@ -42,33 +42,60 @@ def argument(statement: Statement, position: int = 0) -> str:
     raise TypeError(f"{statement.op}: argument {position + 1} is no name")
 
 
+class _Effects(NamedTuple):
+    """What the first so many statements of one actor did, taken together."""
+
+    posted: dict[str, int]  # event -> how often, less how often it was taken
+    born: tuple[str, ...]
+    suspended_by: str  # the child of its vfork(), if the last one was one
+    gone: bool
+    own_program: bool
+
+
+def _effects(actor: Actor) -> list[_Effects]:
+    """For each number of statements that the actor can have executed."""
+    so_far = [_Effects({}, (), "", False, False)]
+    for statement in actor.body:
+        posted, born, suspended_by, gone, own_program = so_far[-1]
+        match statement.op:
+            case "post" | "await":
+                event = argument(statement)
+                posted = posted | {event: posted.get(event, 0) + (1 if statement.op == "post" else -1)}
+            case "fork" | "vfork":
+                born = (*born, argument(statement))
+                suspended_by = argument(statement) if statement.op == "vfork" else suspended_by
+            case "exit":
+                gone = True
+            case "exec":
+                own_program = True
+        so_far.append(_Effects(posted, born, suspended_by, gone, own_program))
+    return so_far
+
+
 class _Machine:
     """The schedule's whole state follows from how far each actor has got; this works it out."""
 
     def __init__(self, test: Test) -> None:
         self.actors = test.actors
         self.first = next((a.name for a in test.actors if a.kind == "process"), "")
+        self.effects = [_effects(actor) for actor in test.actors]
 
     def runnable(self, at: tuple[int, ...]) -> tuple[list[int], list[str]]:
         """Who can run next, in the order of the text, and of the others who are there: what they wait for."""
         posted: dict[str, int] = {}
         born, gone, own_program = {self.first}, set[str](), set[str]()
         suspended_by: dict[str, str] = {}
-        for actor, upto in zip(self.actors, at, strict=True):
-            for statement in actor.body[:upto]:
-                match statement.op:
-                    case "post":
-                        posted[argument(statement)] = posted.get(argument(statement), 0) + 1
-                    case "await":
-                        posted[argument(statement)] = posted.get(argument(statement), 0) - 1
-                    case "fork" | "vfork":
-                        born.add(argument(statement))
-                        if statement.op == "vfork":
-                            suspended_by[actor.name] = argument(statement)
-                    case "exit":
-                        gone.add(actor.process)
-                    case "exec":
-                        own_program.add(actor.process)
+        for actor, effects, upto in zip(self.actors, self.effects, at, strict=True):
+            done = effects[upto]
+            for event, times in done.posted.items():
+                posted[event] = posted.get(event, 0) + times
+            born.update(done.born)
+            if done.gone:
+                gone.add(actor.process)
+            if done.own_program:
+                own_program.add(actor.process)
+            if done.suspended_by:
+                suspended_by[actor.name] = done.suspended_by
         able: list[int] = []
         waiting: list[str] = []
         for i, (actor, upto) in enumerate(zip(self.actors, at, strict=True)):
