@@ -29,10 +29,13 @@ class Backend:
     """One of the agent's (``struct backend`` in agent.h), named as there.
 
     ``writes``: can take a pin through which the device may write; ``reads``: one through which it only reads.
-    ``forces``: it pins with FOLL_FORCE. ``late``: the device can be told to use memory that was released, and an IOMMU
-    shows it. ``config``: what a kernel must have been built with. ``modules``: loaded, where
-    the kernel has them as modules, in the machine that runs it. ``machine``, ``devices``, ``append``: what that machine
-    must be made with, as in ``qemu.Settings``.
+    ``forces``: it pins with FOLL_FORCE. ``dirties``: what the device may have written is marked dirty at the release.
+    ``late``: the device can be told to use memory that was released, and an IOMMU shows it. ``headroom``: bytes at the
+    start of the memory that the device cannot write.
+
+    ``config``: what a kernel must have been built with. ``modules``: loaded, where the kernel has them as modules, in
+    the machine that runs it. ``machine``, ``devices``, ``append``: what that machine must be made with, as in
+    ``qemu.Settings``.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Backend:
     reads: bool = False
     forces: bool = False
     late: bool = False
+    headroom: int = 0
+    dirties: bool = True
     config: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     machine: str = ""
@@ -52,12 +57,13 @@ class Backend:
 #: crc32_generic: up to 6.12 soft-RoCE asks for its checksum by name and does not say so.
 _RXE: Final = ("crc32_generic", "ib_uverbs", "rdma_rxe")
 _ALL: Final = (
-    Backend("uring", Class.LONGTERM, "io_uring fixed buffer", config=("IO_URING",)),
+    Backend("uring", Class.LONGTERM, "io_uring fixed buffer", dirties=False, config=("IO_URING",)),
     Backend(
         "vfio", Class.LONGTERM, "VFIO mapping for QEMU's edu device", reads=True, late=True,
         config=("VFIO_PCI", "VFIO_IOMMU_TYPE1", "INTEL_IOMMU"), modules=("vfio_iommu_type1", "vfio_pci"),
         machine="q35", devices=("intel-iommu,intremap=on", "edu"), append=("intel_iommu=on",),
     ),
+    Backend("xdp", Class.LONGTERM, "AF_XDP packet area", headroom=256, config=("XDP_SOCKETS", "BPF_SYSCALL")),
     Backend(
         "rxe", Class.LONGTERM, "RDMA memory region", reads=True, forces=True,
         config=("RDMA_RXE", "INFINIBAND_USER_ACCESS"), modules=_RXE,

@@ -128,17 +128,26 @@ class Lowered:
 
 def lower(test: Test, facilities: Facilities | None = None, race: Race | None = None) -> Lowered:
     """Raises :class:`NotApplicable`, or ``NoOrder`` where the test is not to be raced and has no ordered form."""
-    if race is None:
-        return _Lowering(test, facilities or Facilities()).result(ordered(test))
-    every = [OrderedStep(a.name, i, statement) for a in test.actors for i, statement in enumerate(a.body)]
-    lowered = _Lowering(test, facilities or Facilities(), racing=True).result(every)
-    return replace(lowered, race=race)
+    here = facilities or Facilities()
+    steps = (
+        ordered(test)
+        if race is None
+        else [OrderedStep(a.name, i, statement) for a in test.actors for i, statement in enumerate(a.body)]
+    )
+
+    def result(first_cell: int) -> Lowered:
+        return _Lowering(test, here, first_cell=first_cell, racing=race is not None).result(steps)
+
+    lowered = result(0)
+    headroom = max((BACKENDS[name].headroom for name in lowered.backends), default=0)
+    return replace(result(headroom) if headroom else lowered, race=race)
 
 
 @dataclass
 class _Lowering:
     test: Test
     facilities: Facilities
+    first_cell: int = 0  # where in its page
     lines: list[str] = field(default_factory=list)
     pins: list[tuple[str, Place]] = field(default_factory=list)
     backends: list[tuple[Backend, bool]] = field(default_factory=list)  # of each pin, and whether the device may write
@@ -188,15 +197,18 @@ class _Lowering:
         number = self.test.memory.index(mapping)
         self.lines.append(f"map {kind} {touch} {mapping.pages} {stride} {length} {PROT[mapping.prot]}")
         for i, (_, value) in enumerate(mapping.cells):
-            self.lines.append(f"cell {number} {i * CELL_DISTANCE} {value}")
+            self.lines.append(f"cell {number} {self.first_cell + i * CELL_DISTANCE} {value}")
 
     def _wants_huge_page(self, mapping: Mapping) -> bool:
         """Does the mapping have to be as large as a huge page, with the pages of the test at its beginning?"""
         if "thp" in mapping.flags:
             return True
-        advised = (s for a in self.test.actors for s in a.body if s.op == "madvise" and argument(s) == mapping.name)
-        advice = {argument(s, 1) for s in advised}
-        return mapping.kind in ("anon", "anon_zero", "shared_anon") and not advice.isdisjoint({"HUGEPAGE", "COLLAPSE"})
+        return mapping.kind in ("anon", "anon_zero", "shared_anon") and self._advised(mapping, {"HUGEPAGE", "COLLAPSE"})
+
+    def _advised(self, mapping: Mapping, advice: set[str]) -> bool:
+        """Is some of this advice given about the mapping?"""
+        given = (s for a in self.test.actors for s in a.body if s.op == "madvise" and argument(s) == mapping.name)
+        return any(argument(s, 1) in advice for s in given)
 
     def _mapping(self, place: Place) -> tuple[int, Mapping]:
         for i, mapping in enumerate(self.test.memory):
@@ -205,9 +217,8 @@ class _Lowering:
         raise NotApplicable(f"there is no mapping named {place.name}")
 
     def _cell_offset(self, mapping: Mapping, place: Place) -> int:
-        if place.cell is None:
-            return 0
-        return [name for name, _ in mapping.cells].index(place.cell) * CELL_DISTANCE
+        names = [name for name, _ in mapping.cells]
+        return self.first_cell + (names.index(place.cell) * CELL_DISTANCE if place.cell else 0)
 
     # --- statements ---------------------------------------------------------------------------------------------
 
@@ -237,8 +248,10 @@ class _Lowering:
             raise NotApplicable(f"{text} in thread {step.actor}: only a process's first thread can do that here")
         elif place is not None:
             mapping, what = self._mapping(place)
-            whole = place.index is None and op not in ("load", "store", *REMOTE)
-            page, offset, value = WHOLE if whole else place.index or 0, self._cell_offset(what, place), number
+            word = op in ("load", "store", *REMOTE)
+            whole = place.index is None and not word
+            page, value = WHOLE if whole else place.index or 0, number
+            offset = self._cell_offset(what, place) if word else 0
             if what.name in self.scattered and whole:
                 raise NotApplicable(f"{text}: pages of {what.name} were moved one by one and lie scattered")
             if op in REMOTE:
@@ -302,6 +315,8 @@ class _Lowering:
         else:
             raise NotApplicable(f"{text}: the agent has no such statement")
         usable = [name for name, lack in self.facilities.backends.items() if not lack]
+        if self._advised(mapping, {"FREE"}):  # what then becomes of a page depends on who marks it dirty
+            usable = [name for name in usable if BACKENDS[name].dirties == (op != "io_uring_register")]
         own, prefer = OWN.get(op, ""), self.facilities.prefer
         backend = choose(
             kind, writable, usable, own=own, forces=(forces and writable) or op == "ibv_reg_mr", prefer=prefer
