@@ -32,8 +32,11 @@ TAIL: Final = 8
 EMULATED_CPU: Final = "qemu64,-cx16"
 #: oops: a kernel that has gone wrong is a lost machine and not one that answers on; panic: the end of it, at once;
 #: proc_mem: a distribution's choice of who may write through protections is none of the rules under test.
+#: no_timer_check: a kernel that gets too little of the processor to see its timer tick believes it broken, and panics.
 #: highres: an emulated timer is expensive to program, and a tick that comes anyway is not.
-COMMAND_LINE: Final = "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always highres=off"
+COMMAND_LINE: Final = (
+    "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always no_timer_check highres=off"
+)
 
 
 class VmError(Exception):
