@@ -39,6 +39,7 @@ _PIN_WEIGHTS: Final = {"io_uring_register": 4, "vmsplice": 4}
 _REMOTE_READS: Final = ("process_vm_readv", "peek")
 _REMOTE_WRITES: Final = ("process_vm_writev", "poke")
 _PRIVATE_ANON: Final = ("anon", "anon_zero")
+_DIRECT: Final = ("dio_read", "dio_write")
 _MOST_PINS: Final = 4
 
 
@@ -229,11 +230,12 @@ class _Teller:
                 if ended:
                     return self.perhaps_kept(actor, Statement("wait", (Name(rng.choice(ended)),)))
             case "exit":
-                if len(self.cast.born) > 1:
+                if len(self.cast.born) > 1 and not self.has_io_in_flight(actor):
                     return Statement("exit")
             case "exec":
                 # A thread in vfork() would leave its process two address spaces, and the model has one for each.
-                if actor == self.owner[actor] and not any(self.owner[a] == actor for a in self.cast.suspended):
+                splits = any(self.owner[a] == actor for a in self.cast.suspended)
+                if actor == self.owner[actor] and not splits and not self.has_io_in_flight(actor):
                     return self.perhaps_kept(actor, Statement("exec"))
         return None
 
@@ -291,6 +293,11 @@ class _Teller:
         statement = Statement(op, (place, *self.rng.choice(able[op])), f"m{taken}")
         return None if self.on_disk(place) and _is_longterm(statement) else statement
 
+    def has_io_in_flight(self, actor: str) -> bool:
+        """A process that ends waits for its direct I/O."""
+        takers = {s.target: self.owner[a] for a, s in self.told if s.op in _DIRECT}
+        return any(takers.get(pin) == self.owner[actor] for pin in self.cast.pins)
+
     def on_disk(self, place: Place) -> bool:
         """A file system that tracks what is written refuses long-term pins, which files of the model do not have."""
         return self.of(place).kind == "file_shared"
@@ -305,7 +312,9 @@ class _Teller:
         mapping = self.of(taken)
         pages = mapping.pages if taken.index is None else 1
         place = self.cell_of(Place(pin, rng.randrange(pages) if pages > 1 else None), mapping)
-        if read_only_because(self.cast.pins[pin]) is None and rng.random() < 0.6:
+        op = self.cast.pins[pin].op
+        writes = op == "dio_read" or (op != "dio_write" and rng.random() < 0.6)  # direct I/O goes one way
+        if read_only_because(self.cast.pins[pin]) is None and writes:
             return self.perhaps_kept(device, Statement("dma_write", (place, self.value())))
         return Statement("dma_read", (place,), self.register(device))
 
@@ -326,4 +335,4 @@ class _Teller:
 def _is_longterm(statement: Statement) -> bool:
     if statement.op in ("pin", "get"):
         return any(isinstance(arg, Flags) and "LONGTERM" in arg.names for arg in statement.args)
-    return statement.op not in ("vmsplice", "dio_read", "dio_write")
+    return statement.op not in ("vmsplice", *_DIRECT)

@@ -66,6 +66,8 @@ def command(on: KernelUnderTest, seed: int, *, first: int, count: int) -> str:
         words.append(f"--on {on.name}")
     elif on.facilities.swap:
         words.append("--swap")
+    if on.facilities.prefer:
+        words.append(f"--device {','.join(on.facilities.prefer)}")
     if on.model_named:
         words.append(f"--kernel {on.model.name}")
     return " ".join([*words, f"--seed {seed} --first {first} --count {count}"])

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from cowcatcher.agree.draw import pins_of
 from cowcatcher.kernels import Kernel
 from cowcatcher.litmus import parse
-from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.ast import Actor, Mapping, Place, Statement, Test
 from cowcatcher.real.host import Observation, facilities, run_host
 from cowcatcher.real.images import KernelImage
-from cowcatcher.real.lower import Facilities
+from cowcatcher.real.lower import Facilities, lower
 from cowcatcher.real.qemu import VmError
-from cowcatcher.real.vm import run_image, version_of
+from cowcatcher.real.vm import backends_of, run_image, version_of
 
 #: Seconds for one test; what takes longer is no answer.
 TIMEOUT: Final = 10.0
@@ -55,12 +56,14 @@ class Host:
         return "host"
 
     def run(self, tests: Sequence[Test]) -> list[Observation]:
-        return run_host(tests, timeout=TIMEOUT, agent=self.agent)
+        return run_host(tests, timeout=TIMEOUT, agent=self.agent, prefer=self.facilities.prefer)
 
 
-def host(model: Kernel, *, swap: bool = False, named: bool = False, agent: Path | None = None) -> Host:
-    """``swap``: shall pages be swapped out? Then swap has to be there."""
-    return Host(os.uname().release, model, named, replace(facilities(agent), swap=swap), agent)
+def host(
+    model: Kernel, *, swap: bool = False, prefer: Sequence[str] = (), named: bool = False, agent: Path | None = None
+) -> Host:
+    """``swap``: shall pages be swapped out? Then swap has to be there. ``prefer``: backends, as for ``run_host``."""
+    return Host(os.uname().release, model, named, replace(facilities(agent, prefer=prefer), swap=swap), agent)
 
 
 @dataclass
@@ -81,17 +84,38 @@ class Virtual:
         return self.image.name
 
     def run(self, tests: Sequence[Test]) -> list[Observation]:
-        report = run_image(tests, self.image, timeout=TIMEOUT, stop=self.stop)
+        report = run_image(tests, self.image, timeout=TIMEOUT, prefer=self.facilities.prefer, stop=self.stop)
         self.lost += report.lost
         return report.observations
 
 
-def virtual(image: KernelImage, model: Kernel, stop: threading.Event) -> Virtual:
-    """Boots it once, to ask what it has. ``stop`` ends its machines, from any thread."""
-    report = run_image([_A_TEST], image, timeout=TIMEOUT, stop=stop)
+def virtual(image: KernelImage, model: Kernel, stop: threading.Event, *, prefer: Sequence[str] = ()) -> Virtual:
+    """Boots it once, to ask what it has: each of its backends is tried. ``stop`` ends its machines, from any thread."""
+    hoped = Facilities(swap=True, soft_dirty=True, backends=backends_of(image))
+    tests = [_A_TEST, *pins_to_try(hoped)]
+    report = run_image(tests, image, timeout=TIMEOUT, stop=stop)
     if report.facilities is None:
         raise VmError(f"{image.name}: {report.observations[0].reason}")
-    return Virtual(image, version_of(image), model, report.facilities, stop)
+    backends = dict(hoped.backends)
+    for test, seen in zip(tests, report.observations, strict=True):
+        if seen.status != "ok":
+            backends.update(dict.fromkeys(lower(test, hoped).backends, seen.reason))
+    found = replace(report.facilities, backends=backends, prefer=tuple(prefer))
+    return Virtual(image, version_of(image), model, found, stop)
+
+
+def pins_to_try(hoped: Facilities) -> list[Test]:
+    """One test for each way to take a pin."""
+    memory = Mapping("x", "anon", (("", 1),))
+    return [
+        Test(
+            f"try_{op}",
+            memory=(memory,),
+            actors=(Actor("process", "p", "p", (Statement(op, (Place("x"), *way), "m"),)),),
+        )
+        for op, ways in pins_of(memory, hoped).items()
+        for way in ways[:1]
+    ]
 
 
 _A_TEST: Final = parse("test t\nmemory { x = anon(1) }\nprocess p { store(x, 2) }\n")

@@ -50,6 +50,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--swap", action="store_true", help="swap pages out on the host too; virtual machines always do"
     )
     parser.add_argument(
+        "--device",
+        metavar="BACKENDS",
+        default="",
+        help="what takes pins where there is a choice, such as vfio or uring: the same tests by another one",
+    )
+    parser.add_argument(
         "--kernel", "-k", metavar="KERNEL", help="the modelled kernel to compare with (default: by release)"
     )
     parser.add_argument(
@@ -118,17 +124,22 @@ def _kernels(args: argparse.Namespace, stop: threading.Event, progress: screen.P
     """Those that are named; each virtual machine is started once, to ask what its kernel has."""
     from cowcatcher.agree.under_test import host, virtual
     from cowcatcher.cli.running import targets
+    from cowcatcher.real.backends import BACKENDS
     from cowcatcher.real.host import has_swap
     from cowcatcher.real.recording import Options
 
+    prefer = tuple(filter(None, args.device.split(",")))
+    unknown = [name for name in prefer if name not in BACKENDS]
+    if unknown:
+        raise Problem(f"--device: there is no backend {unknown[0]}; there are: {', '.join(BACKENDS)}")
     for target in targets(args.on, Options(model=args.kernel)):
         if target.image is not None:
             progress.show(f"asking {target.name} what it has")
-            yield virtual(target.image, target.model, stop)
+            yield virtual(target.image, target.model, stop, prefer=prefer)
         elif args.swap and not has_swap():
             raise Problem("--swap: no swap is in use; fallocate -l 64M FILE; chmod 600 FILE; mkswap FILE; swapon FILE")
         else:
-            yield host(target.model, swap=args.swap, named=bool(args.kernel))
+            yield host(target.model, swap=args.swap, prefer=prefer, named=bool(args.kernel))
 
 
 def _progress(campaigns: Sequence[Campaign], seconds: float) -> str:
