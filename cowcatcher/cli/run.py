@@ -20,6 +20,7 @@ Examples:
   cowcatcher run seed --on host,5.10,6.1,7.3        a table: tests x kernels
   cowcatcher run all --on all --record run.jsonl    this kernel and every installed one
   cowcatcher run --resume run.jsonl
+  cowcatcher run seed --on 6.1 --trace --deterministic    the same frames each time
   cowcatcher run seed --on 7.3-controls,7.3-controls+fork-ignores-pins
 
 Exit status: 0 if every test that could be run came out as the model says; 1 if one did not, or was violated with no
@@ -31,9 +32,15 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from typing import Final
 
 from cowcatcher.cli import inputs, report
-from cowcatcher.cli.parser import FAILED, UNSURE, Problem, positive, seconds
+from cowcatcher.cli.parser import FAILED, UNSURE, Problem, memory, positive, seconds
+from cowcatcher.real.qemu import MEMORY
+
+#: Nanoseconds that an instruction takes where they are counted, as a power of 2.
+SHIFT: Final = 3
+MOST_SHIFT: Final = 10
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +57,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--kernel", "-k", metavar="KERNEL", dest="model",
         help="the modelled kernel to compare with (default: by uname -r)",
     )  # fmt: skip
+    machine = parser.add_argument_group("virtual machines", "recorded, too")
+    machine.add_argument("--smp", type=positive, metavar="N", help="processors of each (default: 1)")
+    machine.add_argument(
+        "--memory",
+        type=memory,
+        metavar="SIZE",
+        help=f"of each (default: {MEMORY}M; some kernels do not start with less than 128M)",
+    )
+    machine.add_argument(
+        "--deterministic", type=shift, nargs="?", const=SHIFT, metavar="SHIFT",
+        help=f"count instructions, 2^SHIFT ns each (default: {SHIFT}): runs repeat byte for byte, frame numbers "
+        "included; another SHIFT, another interleaving of interrupts",
+    )  # fmt: skip
     files = parser.add_argument_group("recording").add_mutually_exclusive_group()
     files.add_argument("--record", metavar="FILE", help="where to (default: a new file that 'report --list' names)")
     files.add_argument("--resume", metavar="FILE", help="go on with a run that was interrupted, as it was begun")
     report.add_form(parser)
+
+
+def shift(text: str) -> int:
+    if not text.isdigit() or int(text) > MOST_SHIFT:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to {MOST_SHIFT} is wanted, not '{text}'")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

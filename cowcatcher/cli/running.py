@@ -20,8 +20,9 @@ from cowcatcher.litmus.parser import parse_file
 from cowcatcher.real import images, recording
 from cowcatcher.real.host import Observation, run_host
 from cowcatcher.real.images import ImageError, KernelImage
+from cowcatcher.real.qemu import Settings
 from cowcatcher.real.recording import HOST, Header, OnKernel, Options, Recorder, Recording, RecordingError
-from cowcatcher.real.vm import Job, Report, run_vms, version_of
+from cowcatcher.real.vm import Job, Report, run_vms, usual_settings, version_of
 from cowcatcher.report.prediction import Predicted, checker_for, prediction_for
 from cowcatcher.report.record import kernel_record
 
@@ -167,7 +168,7 @@ def carry_out(recorder: Recorder, on: Sequence[Target]) -> None:
             if not work:
                 continue
             if one.image is not None:
-                jobs.append(Job(one.name, one.image, work))
+                jobs.append(Job(one.name, one.image, work, _settings(one.image, options)))
                 continue
             began = time.monotonic()
             run_host(
@@ -181,6 +182,12 @@ def carry_out(recorder: Recorder, on: Sequence[Target]) -> None:
         )  # fmt: skip
     finally:
         progress.clear()
+
+
+def _settings(image: KernelImage, options: Options) -> Settings:
+    settings = Settings() if options.deterministic is not None else usual_settings(image)
+    memory = options.memory >> 20 if options.memory else settings.memory
+    return replace(settings, cpus=options.smp, memory=memory, icount=options.deterministic)
 
 
 def predictions(rec: Recording, recorder: Recorder | None = None) -> dict[tuple[str, int], Predicted]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ TEXT: Final = 4096
 #: Tests that a KVM is tried with: some seconds' work.
 PROBE: Final = 10_000
 PROBE_SILENCE: Final = 15.0
+#: Consoles' logs that are kept.
+LOGS: Final = 40
 #: Lines of the console that are quoted when a machine is lost.
 TAIL: Final = 8
 #: Some QEMUs' emulated cmpxchg16b corrupts the flags register, and with it the kernel, sooner or later: do without.
@@ -37,6 +40,8 @@ EMULATED_CPU: Final = "qemu64,-cx16"
 COMMAND_LINE: Final = (
     "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always no_timer_check highres=off"
 )
+
+_machines: Final = count(1)
 
 
 class VmError(Exception):
@@ -72,8 +77,14 @@ class Settings:
 
 def emulator() -> str:
     """Full path of QEMU."""
+    import os
     import shutil
 
+    if os.uname().machine != "x86_64":  # the agent is built for this machine, and is to run in that one
+        raise VmError(
+            f"this machine is {os.uname().machine}, and virtual machines are x86-64 only, on x86-64: test the kernel "
+            "that it runs ('cowcatcher run', without --on), or take an x86-64 machine"
+        )
     path = shutil.which(EMULATOR)
     if path is None:
         raise VmError(
@@ -284,12 +295,18 @@ def is_static(program: Path) -> bool:
 
 
 def log_of(name: str) -> Path:
-    """The console of the last machine that ran this kernel."""
+    """A console's log of its own, for a machine that runs this kernel; the oldest ones beyond :data:`LOGS` go."""
+    import contextlib
+    import os
+
     from cowcatcher.real.build import cache_dir
 
     directory = cache_dir() / "logs"
     directory.mkdir(parents=True, exist_ok=True)
-    return directory / f"{name}.log"
+    with contextlib.suppress(OSError):  # another cowcatcher may be doing the same
+        for old in sorted(directory.glob("*.log"), key=lambda log: log.stat().st_mtime)[: -LOGS + 1]:
+            old.unlink()
+    return directory / f"{name}.{os.getpid()}.{next(_machines)}.log"
 
 
 def at_once(settings: Settings) -> int:

@@ -42,13 +42,17 @@ class Options:
     """How tests are run, as far as it matters to what is seen: recorded, so that a resumed run is run like this.
 
     ``timeout``: seconds for one run. ``trace``: the pages after every step are noted. ``model``: the modelled kernel to
-    compare this machine's with, if not the one of its release.
+    compare this machine's with, if not the one of its release. The others are a virtual machine's, see qemu.Settings:
+    ``smp`` processors, ``memory`` bytes, ``deterministic`` as icount.
     """
 
     repeat: int = 1
     timeout: float = 10.0
     trace: bool = False
     model: str | None = None
+    smp: int = 1
+    memory: int | None = None
+    deterministic: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Tests run on other kernels, each in a virtual machine of its own.
 
 QEMU boots the kernel's uncompressed image with an initramfs that holds the agent and all tests of the run; the agent
-is the machine's first process (agent/init.c). Its answers leave through memory that it shares with us (agent/channel.c);
-the console goes to a log, which is read by nobody but people.
+is the machine's first process (agent/init.c). Its answers leave through memory that QEMU shares (agent/channel.c); the
+console goes to a log, which is read by nobody but people.
 
 A machine that is lost, because its kernel crashed or hung, costs the test at hand: that one could not be told, the
 console's last lines say more, and another machine does the rest.
@@ -97,12 +97,12 @@ def run_vms(
     from functools import partial
 
     from cowcatcher.real.build import agent_path
-    from cowcatcher.real.qemu import accelerator, at_once
+    from cowcatcher.real.qemu import at_once
 
     if not jobs:
         return {}
     agent, stop = agent_path(), threading.Event()
-    usual = Settings(accelerator(jobs[0].image.vmlinux, agent))
+    usual = usual_settings(jobs[0].image, agent)
     reports: dict[str, Report] = {}
     with ThreadPoolExecutor(min(len(jobs), *(at_once(job.settings or usual) for job in jobs))) as pool:
         runs = {
@@ -202,6 +202,14 @@ def backends_of(image: KernelImage) -> dict[str, str]:
     return promised(config, modules=image.modules is not None)
 
 
+def usual_settings(image: KernelImage, agent: Path | None = None) -> Settings:
+    """Those of a machine on this computer, of which nothing more is said."""
+    from cowcatcher.real.build import agent_path
+    from cowcatcher.real.qemu import accelerator
+
+    return Settings(accelerator(image.vmlinux, agent or agent_path()))
+
+
 def equipped(settings: Settings, backends: Iterable[str]) -> Settings:
     """The settings of a machine that has what these backends need."""
     from cowcatcher.real.backends import BACKENDS
@@ -236,14 +244,15 @@ class _Kernel:
         import time
 
         from cowcatcher.real.build import agent_path
-        from cowcatcher.real.qemu import accelerator, log_of
+        from cowcatcher.real.qemu import log_of
 
         self.image = image
         self.agent = agent or agent_path()
-        settings = settings or Settings(accelerator(image.vmlinux, self.agent))
+        settings = settings or usual_settings(image, self.agent)
         self.settings = replace(settings, append=(*settings.append, *image.parameters))
         self.stop = stop or threading.Event()
         self.hoped = hoped
+        self.name = name
         self.log = log_of(name)
         self.facts: dict[str, str] = {}
         self.problems: list[str] = []
@@ -273,11 +282,10 @@ class _Kernel:
         self, tests: Sequence[Lowered], timeout: float, trace: bool, observed: Callable[[Observation], None]
     ) -> None:
         """``observed`` is called with an observation for each test, in their order."""
-        from cowcatcher.real.qemu import remember
+        from cowcatcher.real.qemu import log_of, remember
 
         self.settings = equipped(self.settings, [name for lowered in tests for name in lowered.backends])
         modules = self._modules() if tests else []
-        self.log.unlink(missing_ok=True)
         left, why = tests, ""
         while left and self.lost < MOST_LOST:
             texts = [lowered.text(number, timeout, trace) for number, lowered in enumerate(left)]
@@ -295,6 +303,8 @@ class _Kernel:
                     break
                 observed(crashed)
                 left = left[1:]
+            if left:
+                self.log = log_of(self.name)  # the one before is quoted
         for lowered in left:
             observed(Observation(lowered.test.name, "could not tell", why, kernel=self.release))
 

@@ -93,6 +93,22 @@ def test_a_lost_machine_costs_one_test(kernel: KernelImage, agent: Path, emulate
     assert seen[1].reason.startswith("the virtual machine was lost in p: wait(c): QEMU ended; console: silent")
 
 
+def test_each_machine_has_a_log_of_its_own(
+    kernel: KernelImage, agent: Path, emulate: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's is still there to be read when the next one runs; there are never more than a few."""
+    monkeypatch.setattr(qemu, "LOGS", 3)
+    find = 'for a in "$@"; do case $a in file,id=console,path=*) f=${a#*path=};; esac; done\n'
+    emulate(HELLO + find + "echo panic $$ > $f; exit 1")
+    seen = run(kernel, agent, TEST, repeat=2)
+    logs = [Path(o.reason.rpartition("(all of it: ")[2].removesuffix(")")) for o in seen]
+    assert logs[0] != logs[1]
+    for one, log in zip(seen, logs, strict=True):
+        assert f"console: {log.read_text().strip()} (" in one.reason
+    run(kernel, agent, TEST, repeat=8)
+    assert len(list(logs[0].parent.glob("*.log"))) <= 3
+
+
 def test_machines_are_not_lost_without_end(kernel: KernelImage, agent: Path, emulate: Callable[..., None]) -> None:
     emulate(HELLO + "exit 1")
     seen = run(kernel, agent, TEST, repeat=8)
@@ -179,6 +195,16 @@ def test_a_dynamic_agent_is_refused(kernel: KernelImage, emulate: Callable[..., 
         run(kernel, Path(os.path.realpath(sys.executable)), TEST)
 
 
+def test_other_architectures_are_told_so(
+    kernel: KernelImage, agent: Path, emulate: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulate("exit 0")
+    here = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*here[:4], "aarch64")))
+    with pytest.raises(VmError, match="this machine is aarch64"):
+        run(kernel, agent, TEST)
+
+
 def test_counted_instructions_are_emulated_ones() -> None:
     if shutil.which(EMULATOR) is None:
         pytest.skip(f"{EMULATOR} is not installed")
@@ -218,6 +244,19 @@ def test_a_real_machine(installed: KernelImage, agent: Path, capsys: pytest.Capt
     assert {o.kernel for o in report.observations} == {installed.release}
     with capsys.disabled():
         print(f" {installed.name}: boot {report.boot:.1f} s, all {report.seconds:.1f} s", end="", file=sys.stderr)
+
+
+def test_counted_instructions_repeat_a_run(installed: KernelImage, agent: Path) -> None:
+    """Every value, every frame number, every microsecond; and another count of time per instruction is another run."""
+    first, second, other = (
+        vm.run_image([TEST], installed, agent=agent, settings=Settings(icount=shift), repeat=5, trace=True)
+        for shift in (3, 3, 5)
+    )
+    assert first.lost == 0, first.observations
+    assert all(page.pfn for o in first.observations for page in o.pages if page.state == "present")
+    assert first.observations == second.observations
+    assert [o.microseconds for o in first.observations] != [o.microseconds for o in other.observations]
+    assert [o.registers for o in first.observations] == [o.registers for o in other.observations]
 
 
 def test_a_hang_in_a_real_machine_is_a_result(installed: KernelImage, agent: Path) -> None:
