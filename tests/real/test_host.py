@@ -225,3 +225,16 @@ def test_a_probe_leaves_the_pins_of_the_first_test_alone(run: Run) -> None:
     """The ring is tried out after the pipe was asked for: the pipe is still there then."""
     seen = run("memory { x = anon(1) }\nprocess p { a = vmsplice(x); b = io_uring_register(x) }")
     assert seen.pins == {"a": "ok", "b": "ok"}
+
+
+@pytest.mark.usefixtures("need_rings")
+def test_the_agents_clock_interrupts_no_device(agent: Path) -> None:
+    """Its signal comes every few milliseconds; here in many of these runs while a ring is waited for."""
+    from cowcatcher.litmus import parse_file
+    from cowcatcher.litmus.catalogue import find
+
+    path = find("rdma_long_lived")
+    assert path is not None
+    seen = run_host([parse_file(str(path))], repeat=200, agent=agent)
+    assert {o.status for o in seen} == {"ok"}
+    assert len({tuple(o.registers.items()) for o in seen}) == 1

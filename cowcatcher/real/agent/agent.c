@@ -814,10 +814,13 @@ static void start_clock(void)
 {
 	const struct sigaction action = {.sa_handler = nothing};
 	const struct itimerval often = {{0, FLUSH_MS * 1000}, {0, FLUSH_MS * 1000}};
+	sigset_t always;
 
 	sigemptyset(&waiting);
 	sigaddset(&waiting, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &waiting, NULL);
+	always = waiting;
+	sigaddset(&always, SIGALRM);
+	sigprocmask(SIG_BLOCK, &always, NULL);
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &often, NULL);
 }
