@@ -132,18 +132,16 @@ def run_host(
     the agent, such as ``setpriv …``. ``prefer``: backends to take where a pin can be had in several ways. ``race``: the
     tests are not run in their ordered form, but raced; one observation then stands for all of a race's runs.
     """
-    from cowcatcher.litmus.order import NoOrder
-    from cowcatcher.real.lower import NotApplicable, lower
+    from cowcatcher.real.lower import lower_each
 
-    here = facilities(agent, wrapper, prefer)
     lowered: list[Lowered] = []
     answers: list[Observation | None] = []
-    for test in tests:
-        try:
-            lowered.extend([lower(test, here, race)] * repeat)
+    for test, form in zip(tests, lower_each(tests, facilities(agent, wrapper, prefer), race), strict=True):
+        if isinstance(form, str):
+            answers.extend([Observation(test.name, "not applicable", form)] * repeat)
+        else:
+            lowered.extend([form] * repeat)
             answers.extend([None] * repeat)
-        except (NotApplicable, NoOrder) as e:
-            answers.extend([Observation(test.name, "not applicable", str(e))] * repeat)
     seen: list[Observation] = []
     with closing(_run_each(lowered, timeout, trace, agent, wrapper)) as ran:
         for place, known in enumerate(answers):

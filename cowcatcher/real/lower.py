@@ -43,12 +43,12 @@ and those of a race:
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from cowcatcher.litmus.ast import Flags, Mapping, Name, Number, Place, Statement, Test
-from cowcatcher.litmus.order import OrderedStep, argument, ordered
+from cowcatcher.litmus.order import NoOrder, OrderedStep, argument, ordered
 from cowcatcher.litmus.printer import statement_text
 from cowcatcher.litmus.statements import SIGNATURES
 from cowcatcher.real.backends import BACKENDS, DIRECT_IO, OWN, Backend, Class, choose
@@ -124,6 +124,20 @@ class Lowered:
     def text(self, number: int, timeout: float, trace: bool) -> str:
         command = f"race {self.race.runs} {self.race.seed}" if self.race else "run"
         return "\n".join([f"test {number} {round(timeout * 1000)} {int(trace)}", *self.lines, command, ""])
+
+
+def lower_each(tests: Iterable[Test], facilities: Facilities, race: Race | None = None) -> Iterator[Lowered | str]:
+    """Each of them lowered, or why it is not applicable. What is the same test as the one before is lowered once."""
+    last: Test | None = None
+    form: Lowered | str = ""
+    for test in tests:
+        if test is not last:
+            last = test
+            try:
+                form = lower(test, facilities, race)
+            except (NotApplicable, NoOrder) as error:
+                form = str(error)
+        yield form
 
 
 def lower(test: Test, facilities: Facilities | None = None, race: Race | None = None) -> Lowered:

@@ -1,9 +1,10 @@
 """A run as one file: what was asked, on which kernels, and every observation as it was made.
 
-JSON lines, because whatever ends a run may end it anywhere: a line is appended with one write and is on the disk before
-the next test's answer is taken, so that a kill, Ctrl-C or a crash of the machine loses the test at hand and nothing
-else. A last line that is torn is read over. Lines are never changed; where two are about the same run, the later one
-counts. docs/records.md describes every field.
+JSON lines, because whatever ends a run may end it anywhere: a line is appended with one write as soon as the agent has
+answered, and brought to the disk right away. A kill or Ctrl-C loses the test at hand and nothing else; a crash of the
+machine also what it had no time to bring to the disk, which is some milliseconds' worth. A last line that is torn is
+read over. Lines are never changed; where two are about the same run, the later one counts. docs/records.md describes
+every field.
 
 The room is ``real``, since all this is what machines said: what a model says of it is kept beside it, by whoever asked
 one, as a dictionary that is not looked into here.
@@ -129,8 +130,14 @@ class Recorder:
         import threading
 
         self.recording = recording
-        self._file: IO[bytes] | None = file
+        self._file = file
         self._lock = threading.Lock()
+        self._written = threading.Event()
+        self._lost: OSError | None = None
+        self._closing = False
+        self._syncing = threading.Thread(target=self._keep_synced, daemon=True)
+        if file is not None:
+            self._syncing.start()
 
     @classmethod
     def start(cls, path: Path, header: Header) -> Recorder:
@@ -175,16 +182,32 @@ class Recorder:
     def _write(self, line: Line) -> None:
         if self._file is None:
             return
-        if self._file.closed:
+        if self._closing:
             raise RecordingError(f"{self.recording.path} is closed")
         try:
             data = _encoded(line)
             if self._file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fdatasync(self._file.fileno())
+            if self._lost:
+                raise self._lost
         except OSError as error:
             self.close()  # nothing may follow half a line
             raise RecordingError(f"{self.recording.path} cannot be written: {error.strerror}") from error
+        self._written.set()
+
+    def _keep_synced(self) -> None:
+        """Bring to the disk what was written, then what was written meanwhile: nobody waits for the disk."""
+        while self._written.wait() and not self._closing:
+            self._written.clear()
+            self._sync()
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # this file system has no such call
+                self._lost = error
 
     def reread(self) -> None:
         """Take what the file says: Ctrl-C may come between a line's being written and its being taken in."""
@@ -197,8 +220,13 @@ class Recorder:
             self.recording.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._file is None or self._closing:
+            return
+        self._closing = True
+        self._written.set()
+        self._syncing.join()
+        self._sync()
+        self._file.close()
 
     def __enter__(self) -> Recorder:
         return self

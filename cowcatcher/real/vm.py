@@ -144,10 +144,7 @@ def run_image(
     ``name`` is what its console's log is called, by default the image's. ``observed``: as for ``run_host``; what
     cannot be run on any machine comes first.
     """
-    from functools import lru_cache
-
-    from cowcatcher.litmus.order import NoOrder
-    from cowcatcher.real.lower import Facilities, NotApplicable, lower
+    from cowcatcher.real.lower import Facilities, lower_each
 
     seen: dict[int, Observation] = {}
     lowered: list[Lowered] = []
@@ -159,23 +156,24 @@ def run_image(
         seen[place] = replace(one, run=place % repeat)
         observed(place, seen[place])
 
-    for number, test in enumerate(tests):
+    # What the kernel has is known once it runs: until then everything is taken to be there.
+    for number, form in enumerate(lower_each(tests, hoped, race)):
         every = range(number * repeat, (number + 1) * repeat)
-        try:
-            # What the kernel has is known once it runs: until then everything is taken to be there.
-            lowered.extend([lower(test, hoped, race)] * repeat)
-            places.extend(every)
-        except (NotApplicable, NoOrder) as e:
+        if isinstance(form, str):
             for place in every:
-                saw(place, Observation(test.name, "not applicable", str(e), kernel=ran.release))
+                saw(place, Observation(tests[number].name, "not applicable", form, kernel=ran.release))
+        else:
+            lowered.extend([form] * repeat)
+            places.extend(every)
 
-    @lru_cache(maxsize=1)  # the runs of a test stand together
-    def lacks(number: int) -> str | None:
-        return _lacks(tests[number], ran.facilities, race) if ran.facilities else None
+    lacking: dict[int, str | None] = {}  # by the identity of a test, which may stand there many times
 
     def answered(one: Observation) -> None:
         place = next(waiting)
-        why = lacks(place // repeat)
+        test = tests[place // repeat]
+        if ran.facilities and id(test) not in lacking:
+            lacking[id(test)] = _lacks(test, ran.facilities, race)
+        why = lacking.get(id(test))
         saw(place, one if why is None else Observation(one.test, "not applicable", why, kernel=one.kernel))
 
     waiting = iter(places)
