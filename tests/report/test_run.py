@@ -10,11 +10,11 @@ import pytest
 
 from cowcatcher.cli import main
 from cowcatcher.kernels import kernel
-from cowcatcher.litmus import parse_file
+from cowcatcher.litmus import parse, parse_file
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.catalogue import find
 from cowcatcher.real.build import BuildError
-from cowcatcher.real.host import OK, Observation, Observed
+from cowcatcher.real.host import OK, Observation, Observed, Page
 from cowcatcher.real.recording import Header, OnKernel, Options, Recording
 from cowcatcher.report.prediction import prediction_for
 from cowcatcher.report.record import Record, kernel_record
@@ -161,3 +161,19 @@ def test_an_interrupt_keeps_what_was_run(monkeypatch: pytest.MonkeyPatch, capsys
 
 def test_the_seed_is_there() -> None:
     assert find("rdma_fork_wait")
+
+
+def test_what_root_and_a_virtual_machine_would_add() -> None:
+    """Frame numbers are root's to see, and swap is not here; what no machine of ours has is not promised."""
+    text = "test t\nmemory { x = anon(1) }\nprocess p { %s }\nprocess c { }\nalways same_page(p:x, c:x)\n"
+    hidden = Observation("t", "ok", pages=tuple(Page(who, "x", 0, "present") for who in "pc"))
+    doc = document(parse(text % "fork(c)"), "v6.12", [hidden])
+    assert doc["would_add"] == {"root": 1, "virtual_machine": 0}
+    assert "As root, 1 result more could be told" in run_text(doc, PLAIN)
+    doc = document(
+        parse(text % "fork(c); madvise(x, PAGEOUT)"), "v6.12", [Observation("t", "not applicable", "no swap")]
+    )
+    assert doc["would_add"] == {"root": 0, "virtual_machine": 1}
+    assert "In virtual machines" in run_text(doc, PLAIN)
+    doc = document(parse(text % "fork(c); migrate(x)"), "v6.12", [Observation("t", "not applicable", "one node")])
+    assert doc["would_add"] == {"root": 0, "virtual_machine": 0}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -141,3 +143,30 @@ def test_nothing_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr("cowcatcher.real.images.installed", list)
     assert main(["run", WRITE, "--on", "all"]) == 3
     assert "cowcatcher kernels install all" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kernels")
+def test_progress_where_nobody_watches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line now and then; here, for once, each time."""
+    monkeypatch.setattr("cowcatcher.cli.running._EVERY", 0.0)
+    assert main(["run", WRITE, "--on", "host,6.12", "--repeat", "2"]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if " runs, " in line]
+    assert [re.sub(r"\d+ a second", "N a second", line) for line in lines] == [
+        "cowcatcher: 1/4 runs, host 1/2, N a second, 0:00 left",
+        "cowcatcher: 2/4 runs, N a second, 0:00 left",
+        "cowcatcher: 3/4 runs, 6.12 1/2, N a second, 0:00 left",
+        "cowcatcher: 4/4 runs, N a second, 0:00 left",
+    ]
+
+
+@pytest.mark.usefixtures("kernels")
+def test_progress_on_a_terminal_is_wiped_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["run", WRITE, "--on", "6.12", "--repeat", "100"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("\r1/100 runs, 6.12 1/100, ")
+    assert "\n" not in err
+    assert re.search(r"\r +\r$", err)
