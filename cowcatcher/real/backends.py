@@ -75,6 +75,8 @@ _ALL: Final = (
     Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
     Backend("dm", Class.BLOCK, "suspended device-mapper device", reads=True,
             config=("BLK_DEV_DM", "BLK_DEV_RAM"), modules=("dm_mod", "brd")),
+    Backend("loop", Class.BLOCK, "loop device on a FUSE file", reads=True,
+            config=("BLK_DEV_LOOP", "FUSE_FS"), modules=("loop", "fuse")),
     Backend("fuse", Class.FUSE, "FUSE file system", reads=True, config=("FUSE_FS",), modules=("fuse",)),
 )  # fmt: skip
 BACKENDS: Final[Mapping[str, Backend]] = {b.name: b for b in _ALL}

@@ -253,7 +253,7 @@ static inline uint64_t pin_offset(const struct step *step)
 }
 
 /* One each in a file of its name */
-extern const struct backend uring, vfio, rxe, rxe_odp, xdp, pipe_backend, dm, fuse;
+extern const struct backend uring, vfio, rxe, rxe_odp, xdp, pipe_backend, dm, loop, fuse;
 
 /* inflight.c: what every backend with a server has for its functions */
 const char *inflight_probe(struct server *server);
@@ -266,6 +266,8 @@ bool ends_with_io(int mm); /* would a process wait, if its address space were to
 
 /* for servers */
 int await(struct server *server, int line, int n); /* n requests of the line have ended: 0 or ETIMEDOUT */
+bool readable(int fd, int milliseconds); /* within this time? */
+bool wait_for(pid_t pid); /* a child has ended; false if there is none */
 void leave_private(void); /* in a new test process */
 int keep_private(int fd); /* the same file, where test processes do not keep it; -1 with errno */
 

@@ -20,7 +20,6 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define RAM_DISK "/dev/ram0"
@@ -166,7 +165,7 @@ static int stand_by(void)
 		_exit(0);
 	}
 	close(ends[0]);
-	if (pid < 0 || keep_private(ends[1]) < 0 || waitpid(pid, NULL, 0) < 0)
+	if (keep_private(ends[1]) < 0 || !wait_for(pid))
 		return errno;
 	atexit(remove_mine);
 	return 0;

@@ -10,7 +10,6 @@
 
 #include <fcntl.h>
 #include <linux/fuse.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,11 +96,13 @@ static bool serve(int queue, const struct fuse_in_header *in)
 /* The next request, in `room`; NULL if there is none within this time. */
 static const struct fuse_in_header *next(int queue, int milliseconds)
 {
-	struct pollfd some = {.fd = queue, .events = POLLIN};
+	ssize_t n;
 
-	if (poll(&some, 1, milliseconds) <= 0)
+	if (!readable(queue, milliseconds))
 		return NULL;
-	return read(queue, room, sizeof(room)) >= (ssize_t)sizeof(struct fuse_in_header) ? (const void *)room : NULL;
+	while ((n = read(queue, room, sizeof(room))) < 0 && errno == EINTR)
+		;
+	return n >= (ssize_t)sizeof(struct fuse_in_header) ? (const void *)room : NULL;
 }
 
 /* The next request that is ours to hold. */
@@ -123,6 +124,7 @@ static const struct fuse_in_header *next_held(int queue)
 /* ---- making one ---- */
 
 struct opening {
+	int (*use)(int file);
 	int mount, fd, error;
 	bool over;
 };
@@ -140,6 +142,13 @@ static void *open_file(void *arg)
 	if (opening->fd >= 0) {
 		fstat(opening->fd, &st);
 		close(dup(opening->fd));
+	}
+	if (opening->fd >= 0 && opening->use) {
+		int file = opening->fd;
+
+		opening->fd = opening->use(file);
+		opening->error = opening->fd < 0 ? errno : 0;
+		close(file);
 	}
 	__atomic_store_n(&opening->over, true, __ATOMIC_RELEASE);
 	return NULL;
@@ -169,9 +178,9 @@ static int make_mount(int queue)
 	return mount;
 }
 
-int fuse_make(int *queue, int *fd)
+int fuse_make(int *queue, int (*use)(int file), int *fd)
 {
-	struct opening opening = {.fd = -1, .error = EAGAIN};
+	struct opening opening = {.use = use, .fd = -1, .error = EAGAIN};
 	const struct fuse_in_header *in;
 	pthread_t thread;
 
@@ -246,7 +255,7 @@ static struct server server;
 
 static int make(int line, int *fd)
 {
-	return fuse_make(&queues[line], fd);
+	return fuse_make(&queues[line], NULL, fd);
 }
 
 /* The kernel lets go of the pages before it says that a request has ended: fuse_aio_complete_req(). */

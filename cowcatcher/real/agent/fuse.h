@@ -6,7 +6,11 @@
 #include "agent.h"
 
 const char *fuse_lacks(void);
-int fuse_make(int *queue, int *fd); /* a file, open with O_DIRECT, and the queue in which its requests wait */
+/*
+ * A file, open with O_DIRECT, and the queue in which its requests wait. With `use`: what that makes of the file instead, as
+ * long as all requests are still answered; it returns a descriptor, or -1 with errno.
+ */
+int fuse_make(int *queue, int (*use)(int file), int *fd);
 int fuse_complete(int queue, bool device_writes, char sector[SECTOR]); /* the next request; does not await its end */
 int fuse_fail(int queue, int n);
 

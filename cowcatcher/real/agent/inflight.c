@@ -113,6 +113,26 @@ static int take_line(struct server *server)
 	return i;
 }
 
+bool readable(int fd, int milliseconds)
+{
+	struct pollfd some = {.fd = fd, .events = POLLIN};
+	uint64_t give_up = now_us() + milliseconds * 1000ull;
+	int n;
+
+	while ((n = poll(&some, 1, milliseconds)) < 0 && errno == EINTR && now_us() < give_up)
+		; /* a kernel may say so without any signal */
+	return n > 0;
+}
+
+bool wait_for(pid_t pid)
+{
+	pid_t got = -1;
+
+	while (pid > 0 && (got = waitpid(pid, NULL, 0)) < 0 && errno == EINTR)
+		;
+	return got > 0;
+}
+
 /* How many requests of the line have ended since this was asked last. */
 static int count_ended(const struct line *line)
 {
@@ -125,7 +145,6 @@ int await(struct server *server, int line, int n)
 {
 	uint64_t last_chance = now_us() + LAST_CHANCE_MS * 1000ull;
 	uint64_t deadline = test.deadline > last_chance ? test.deadline : last_chance;
-	struct pollfd end = {.fd = server->lines[line].event, .events = POLLIN};
 
 	for (;;) {
 		uint64_t now = now_us();
@@ -133,7 +152,7 @@ int await(struct server *server, int line, int n)
 		n -= count_ended(&server->lines[line]);
 		if (n <= 0)
 			return 0;
-		if (now >= deadline || poll(&end, 1, (int)((deadline - now) / 1000) + 1) == 0)
+		if (now >= deadline || !readable(server->lines[line].event, (int)((deadline - now) / 1000) + 1))
 			return ETIMEDOUT;
 	}
 }
@@ -307,7 +326,6 @@ struct trial {
  */
 static bool begin_trial(struct trial *trial, const struct line *line, bool device_writes)
 {
-	struct pollfd answer = {.fd = trial->told, .events = POLLIN};
 	uint64_t one = 1;
 	pid_t pid;
 
@@ -328,7 +346,7 @@ static bool begin_trial(struct trial *trial, const struct line *line, bool devic
 			_exit(1);
 		_exit(0); /* as soon as it can: see ends_with_io() */
 	}
-	if (pid < 0 || waitpid(pid, NULL, 0) < 0 || poll(&answer, 1, TRIAL_MS) <= 0)
+	if (!wait_for(pid) || !readable(trial->told, TRIAL_MS))
 		return false;
 	return read(trial->told, &one, sizeof(one)) == sizeof(one) && !trial->error;
 }
