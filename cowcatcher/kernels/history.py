@@ -43,6 +43,9 @@ CLASSIC = (
     d.swapin_by_mapcount,
     d.read_swapin_maps_readonly,
     d.discard_if_clean,
+    d.hugetlb_fork_shares,
+    d.hugetlb_copy_is_writable,
+    d.hugetlb_forced_write_ok,
     d.private_stays_readonly,
     d.clear_refs_protects_everything,
     d.clear_refs_beside_faults,
@@ -73,6 +76,11 @@ LINE: tuple[Entry, ...] = (
         "v5.11",
         "GUP-fast yields to fork; reclaim and clear_refs leave pinned pages alone",
         (d.gup_fast_yields_to_fork, d.reclaim_keeps_pinned, d.clear_refs_skips_pinned, d.clear_refs_alone),
+    ),
+    Entry(
+        "v5.13",
+        "fork copies pinned huge pages (from v5.12-rc3, whose own form of it is not modelled)",
+        (d.hugetlb_fork_copies,),
     ),
     Entry(
         "v5.14",
@@ -113,13 +121,19 @@ LINE: tuple[Entry, ...] = (
     Entry("v6.1", "memory barriers around PageAnonExclusive (not modelled)", ()),
     Entry(
         "v6.2",
-        "a long-term pin to read unshares zero page and page cache, too",
-        (d.unshare_anything_before_longterm_pin, d.rdma_reads_what_it_reads, d.restore_write_if_exclusive),
+        "a long-term pin to read unshares zero page and page cache, too; no forced writes to huge pages",
+        (
+            d.unshare_anything_before_longterm_pin,
+            d.rdma_reads_what_it_reads,
+            d.restore_write_if_exclusive,
+            d.hugetlb_forced_write_refused,
+        ),
     ),
     Entry("v6.5", "O_DIRECT pins; the zero page is never pinned", (d.block_dio_pins, d.never_pin_zero_page)),
     Entry("v6.9", "FUSE direct I/O pins", (d.fuse_dio_pins,)),
     Entry("v6.11", "swap-in by a read maps exclusive pages writable", (d.read_swapin_maps_exclusive_writable,)),
     Entry("v6.12", "io_uring pins by GUP-fast", (d.io_uring_pins_fast,)),
+    Entry("v6.14", "fork's copy of a huge page is as writable as its mapping", (d.hugetlb_copy_as_mapped,)),
     Entry("v6.15", "large folios mapped by one mm are reused (not modelled)", ()),
     Entry("v7.3", "swap-in trusts the exclusive marker alone", (d.swapin_by_marker_alone,)),
 )
@@ -138,7 +152,10 @@ BESIDE: tuple[Entry, ...] = (
         base="v5.10",
     ),
     Entry(
-        "v6.1.y", "the stable series (6.1.176): the zero page is never pinned", (d.never_pin_zero_page,), base="v6.1"
+        "v6.1.y",
+        "the stable series (6.1.176): the zero page is never pinned; no forced writes to huge pages",
+        (d.never_pin_zero_page, d.hugetlb_forced_write_refused),
+        base="v6.1",
     ),
 )
 

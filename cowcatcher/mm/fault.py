@@ -110,16 +110,16 @@ def do_pte_missing(m: Machine, s: State, t: int, pte: int) -> int:
     write = s[t + T_FAULT] & FAULT_WRITE
     if backing and (vma & VM_SHARED or not write):
         map_page_cache(m, s, mm, page)
-        if not write:
+        if not write and not m.hugetlb[page]:
             do_fault_around(m, s, mm, page)
-    elif not write:
+    elif not write and not m.hugetlb[page]:
         set_pte(s, pte, ZERO_PFN, PRESENT)
     else:
         pfn = pg.alloc_folio(m, s, ANON)
         folio = folio_at(m, pfn)
         if backing:
             pg.copy_contents(m, s, folio_at(m, backing), folio)
-        map_new_anon(m, s, pte, pfn, vma, FAULT_WRITE)
+        map_new_anon(m, s, pte, pfn, writable_if_hugetlb(m, vma, page), write)
     return fault_done(m, s, t)
 
 
@@ -185,6 +185,8 @@ def do_wp_page(m: Machine, s: State, t: int, pte: int) -> int:
         return fault_done(m, s, t)
     if s[folio + KIND] != ANON:
         return wp_copy_begin(m, s, t, pte)
+    if m.hugetlb[page]:
+        return hugetlb_wp(m, s, t, pte, folio)
 
     if m.k.wp_takes_page_lock(s[folio + EXCLUSIVE]) and s[folio + LOCKED]:
         # Classic kernels drop the page-table lock and sleep until the folio is unlocked, then look again: not having
@@ -206,9 +208,25 @@ def do_wp_page(m: Machine, s: State, t: int, pte: int) -> int:
     return wp_copy_begin(m, s, t, pte)
 
 
+def hugetlb_wp(m: Machine, s: State, t: int, pte: int, folio: int) -> int:
+    """mm/hugetlb.c. By mapcount on every kernel: a copy for a mere reference could use up the pool, and end processes.
+
+    So a plain reference still sees what its taker's parent writes after the taker has unmapped the page.
+    """
+    if pg.folio_mapcount(s, folio) == 1:
+        return wp_page_reuse(m, s, t, pte, folio)
+    return wp_copy_begin(m, s, t, pte)
+
+
+def writable_if_hugetlb(m: Machine, vma: int, page: int) -> int:
+    """A forced write leaves a pte of 4 KiB dirty and read-only; a huge one it makes writable, whatever the VMA says."""
+    return vma | VM_WRITE if m.hugetlb[page] else vma
+
+
 def wp_page_reuse(m: Machine, s: State, t: int, pte: int, folio: int) -> int:
     """The page is this process's own: write in place (or, for an unshare fault, only say so in PageAnonExclusive)."""
-    vma = s[vma_at(m, s[t + T_MM] - 1, s[t + T_PAGE])]
+    page = s[t + T_PAGE]
+    vma = writable_if_hugetlb(m, s[vma_at(m, s[t + T_MM] - 1, page)], page)
     if not s[folio + EXCLUSIVE]:
         swap.try_to_free_swap(m, s, folio)
         s[folio + EXCLUSIVE] = m.k.tracks_exclusive()
@@ -247,7 +265,7 @@ def wp_page_copy_install(m: Machine, s: State, t: int) -> int:
         if old != ZERO_PFN:
             page_remove_rmap(m, s, old)
         fault = s[t + T_FAULT]
-        map_new_anon(m, s, pte, new, s[vma_at(m, mm, page)], fault)
+        map_new_anon(m, s, pte, new, writable_if_hugetlb(m, s[vma_at(m, mm, page)], page), fault)
         if fault & FAULT_UNSHARE:
             # The unshared copy is the process's own page, mapped read-only, and clean: these two are carried over.
             s[pte + PTE_BITS] |= s[t + T_ORIG_BITS] & (SOFT_DIRTY | UFFD_WP)

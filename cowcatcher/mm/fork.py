@@ -102,11 +102,12 @@ def copy_present_pte(m: Machine, s: State, t: int) -> int:
     if s[folio + KIND] == ANON:
         has_pinned = s[at + MM_HAS_PINNED]
         pinned = pg.folio_maybe_dma_pinned(s, folio)
-        if m.k.fork_leaves_out(has_pinned, pinned):
+        if m.k.fork_leaves_out(has_pinned, pinned) and not m.hugetlb[page]:
             s[vma_at(m, child, page)] = 0
             next_page(m, s, t, page + 1)
             return RAN
-        if m.k.fork_copies_now(has_pinned, pinned, s[folio + EXCLUSIVE]):
+        looks = not m.hugetlb[page] or m.k.hugetlb_fork_copies_pinned()
+        if looks and m.k.fork_copies_now(has_pinned, pinned, s[folio + EXCLUSIVE]):
             copy_present_page(m, s, folio, child, page)
             next_page(m, s, t, page + 1)
             return RAN
@@ -121,6 +122,8 @@ def copy_present_page(m: Machine, s: State, folio: int, child: int, page: int) -
     pfn = pg.alloc_folio(m, s, ANON)
     pg.copy_contents(m, s, folio, folio_at(m, pfn))
     map_new_anon(m, s, pte_at(m, child, page), pfn, s[vma_at(m, child, page)], FAULT_WRITE)
+    if m.hugetlb[page] and not m.k.hugetlb_copy_obeys_vma():
+        s[pte_at(m, child, page) + PTE_BITS] |= WRITE
     inherit_contents(m, s, child, page, folio + DATA)  # its own copy is not MADV_FREE's any more
 
 

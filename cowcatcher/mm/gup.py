@@ -175,6 +175,8 @@ def follow_page_pte(m: Machine, s: State, t: int) -> int:
     cow = is_cow_mapping(vma)
     if not check_vma_flags(vma, foll, cow):
         return gup_failed(m, s, t, EFAULT)
+    if m.hugetlb[page] and foll & FOLL_WRITE and not vma & VM_WRITE and m.k.hugetlb_refuses_forced_write():
+        return gup_failed(m, s, t, EFAULT)
     if m.k.gup_read_breaks_cow(foll, cow):
         foll |= FOLL_WRITE
 

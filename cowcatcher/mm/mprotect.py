@@ -53,7 +53,7 @@ def change_pte_range(m: Machine, s: State, t: int) -> int:
     if s[pte + PTE_BITS] & PRESENT and not s[pte + PTE_SLOT]:
         if not prot & VM_WRITE:
             s[pte + PTE_BITS] &= ~WRITE
-        elif s[vma] & VM_SHARED or can_change_private_pte_writable(m, s, pte, s[vma]):
+        elif s[vma] & VM_SHARED or (not m.hugetlb[page] and can_change_private_pte_writable(m, s, pte, s[vma])):
             s[pte + PTE_BITS] |= WRITE
     s[t + T_PAGE] = page + 1
     if page + 1 < s[t + T_END]:
@@ -131,7 +131,7 @@ def clear_refs_pte(m: Machine, s: State, t: int) -> int:
         bits = s[pte + PTE_BITS]
         if not bits & PRESENT:
             s[pte + PTE_BITS] &= ~SOFT_DIRTY
-        elif not skips(m, s, mm, vma, pte):
+        elif not m.hugetlb[page] and not skips(m, s, mm, vma, pte):
             s[t + T_PAGE] = page
             if s[mm_at(m, mm) + MM_LOCK] != MMAP_WRITER:
                 # Kernels that let faults run meanwhile do not look for pins, so nothing is lost by one step, and the

@@ -57,11 +57,11 @@ def shrink_next(m: Machine, s: State, t: int) -> int:
 def isolate(m: Machine, s: State, t: int, mm: int) -> int:
     """folio_isolate_lru() and the first half of shrink_folio_list(): reference, folio lock, "may it go at all?".
 
-    0 when the page is not a candidate: not on the LRU, locked, mlocked, not anonymous, pinned, mapped by
+    0 when the page is not a candidate: not on the LRU, locked, mlocked, hugetlb, not anonymous, pinned, mapped by
     a crowd whose page tables are not modelled.
     """
     pte = pte_at(m, mm, s[t + T_PAGE])
-    if not s[pte + PTE_BITS] & PRESENT or s[vma_at(m, mm, s[t + T_PAGE])] & VM_LOCKED:
+    if not s[pte + PTE_BITS] & PRESENT or s[vma_at(m, mm, s[t + T_PAGE])] & VM_LOCKED or m.hugetlb[s[t + T_PAGE]]:
         return 0
     pfn = s[pte + PTE_PFN]
     folio = folio_at(m, pfn)

@@ -337,7 +337,7 @@ class _Lowering:
         )
         if backend is None:
             raise NotApplicable(f"{text}: {self._none_of(kind, writable)}")
-        if backend.name == "pipe" and mapping.kind.startswith("hugetlb"):
+        if backend.name == "pipe" and mapping.kind.startswith("hugetlb") and mapping.pages > 1:
             raise NotApplicable(f"{text}: a pipe has too few slots for huge pages")
         if op == "ibv_reg_mr" and not writable and backend.name != OWN[op]:
             raise NotApplicable(f"{text}: older kernels pin it for writing all the same, {backend.what} does not")

@@ -20,8 +20,8 @@ RENDERINGS: dict[str, Any] = {
     "check rdma_fork_write.cow": lambda doc: check_text(doc, PLAIN),
     "check rdma_fork_write.cow --kernel v5.9-rc4": lambda doc: check_text(doc, PLAIN),
     "check rdma_fork_write.cow --outcomes": lambda doc: check_text(doc, PLAIN, outcomes=True),
-    "check rdma_fork_write.cow rdma_fork_wait.cow hugetlb_page.cow": lambda doc: check_text(doc, PLAIN),
-    "check rdma_fork_write.cow hugetlb_page.cow --ktap": check_ktap,
+    "check rdma_fork_write.cow rdma_fork_wait.cow huge_page.cow": lambda doc: check_text(doc, PLAIN),
+    "check rdma_fork_write.cow huge_page.cow --ktap": check_ktap,
     "explain rdma_fork_write.cow --kernel v5.9-rc4": lambda doc: explain_text(doc, PLAIN),
     "explain rdma_fork_write.cow --kernel v5.9-rc4 --full": lambda doc: explain_text(doc, PLAIN, full=True),
     "explain rdma_fork_write.cow --kernel v5.9": lambda doc: explain_text(doc, PLAIN),
@@ -49,7 +49,7 @@ def test_text_is_a_rendering_of_the_json(line: str, cowcatcher: Command) -> None
 
 
 def test_exit_status_stands_in_the_document(cowcatcher: Command) -> None:
-    for name in ("rdma_fork_write", "rdma_fork_wait", "hugetlb_page"):
+    for name in ("rdma_fork_write", "rdma_fork_wait", "huge_page"):
         said = cowcatcher("check", f"{name}.cow", "--json")
         assert json.loads(said.out)["exit"] == said.status
 

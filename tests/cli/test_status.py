@@ -22,8 +22,8 @@ from tests.cli.conftest import Command, timeless
         ("check wrong_expectation.cow --kernel v5.7", 1),  # violated, but not what was expected
         ("check wrong_expectation.cow --kernel v5.9", 0),
         ("check nobody_runs.cow --kernel v5.9", 0),  # vacuous
-        ("check hugetlb_page.cow", 3),  # nothing could be checked
-        ("check hugetlb_page.cow rdma_fork_write.cow", 0),  # a test that is not applicable does not count
+        ("check huge_page.cow", 3),  # nothing could be checked
+        ("check huge_page.cow rdma_fork_write.cow", 0),  # a test that is not applicable does not count
         ("check large.cow --max-states 100 --kernel v5.9", 3),
         ("check large.cow rdma_fork_write.cow --max-states 100 --kernel v5.9", 3),
         ("check large.cow rdma_fork_wait.cow --max-states 100 --kernel v5.9-rc4", 1),  # a failure is surer than a doubt
@@ -50,9 +50,9 @@ from tests.cli.conftest import Command, timeless
         ("explain rdma_fork_write.cow --kernel v5.7.. ", 2),
         ("explain rdma_fork_write.cow --kernel v5.7 --check isolated", 2),
         ("explain rdma_fork_write.cow", 2),
-        ("explain hugetlb_page.cow --kernel v5.7", 3),
+        ("explain huge_page.cow --kernel v5.7", 3),
         ("bisect rdma_fork_wait.cow", 0),
-        ("bisect hugetlb_page.cow", 3),
+        ("bisect huge_page.cow", 3),
         ("kernels", 0),
         ("kernels v99.y", 2),
         ("kernels diff v5.9", 2),
@@ -121,7 +121,7 @@ def test_an_interrupt_loses_nothing(form: str, cowcatcher: Command, monkeypatch:
     def check(self: Checker, kernel: Kernel) -> CheckResult:
         nonlocal seen
         seen += 1
-        if seen == 23:
+        if seen == 25:
             raise KeyboardInterrupt
         return real(self, kernel)
 
@@ -131,13 +131,13 @@ def test_an_interrupt_loses_nothing(form: str, cowcatcher: Command, monkeypatch:
     if form == "--json":
         doc = json.loads(said.out)
         assert doc["interrupted"]
-        assert [len(t["results"]) for t in doc["tests"]] == [19, 3]
+        assert [len(t["results"]) for t in doc["tests"]] == [21, 3]
     else:
         assert "nterrupted" in said.out
 
 
 def test_processes_find_the_same(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = ("check", "rdma_fork_write.cow", "rdma_fork_wait.cow", "sometimes_three.cow", "hugetlb_page.cow", "--json")
+    line = ("check", "rdma_fork_write.cow", "rdma_fork_wait.cow", "sometimes_three.cow", "huge_page.cow", "--json")
     alone = cowcatcher(*line, "--jobs", "1")
     monkeypatch.setattr(checking, "_ALONE", 0.0)
     assert timeless(cowcatcher(*line, "--jobs", "2").out) == timeless(alone.out)

@@ -69,9 +69,9 @@ def test_an_unchecked_check_is_silent() -> None:
 
 
 def test_what_is_not_modelled_says_so() -> None:
-    result = checked("memory { x = hugetlb(1) }\nprocess p { r = load(x) }\nalways r == 1")
+    result = checked("memory { x = anon(1, thp) }\nprocess p { r = load(x) }\nalways r == 1")
     assert result.verdict is Verdict.NOT_APPLICABLE
-    assert "hugetlb" in result.reason
+    assert "huge" in result.reason
 
 
 def test_a_witness_is_shortest_and_can_be_taken_again() -> None:

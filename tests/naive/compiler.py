@@ -38,6 +38,8 @@ def wait_until_gone(m: Machine, s: State, t: int) -> int:
     return 1
 
 
+_NOT_CACHED = ("anon", "anon_zero", "hugetlb_private")
+
 #: By the name of what is done; a program's opcodes are indices into the sorted names.
 STEP_OF: dict[str, Step] = {
     "load": fault.load,
@@ -388,8 +390,9 @@ def _lay_out(n: _Names, k: Decisions, programs: tuple[tuple[tuple[int, ...], ...
         regions=tuple(
             (n.page_of[x.name], n.page_of[x.name] + x.pages) for x in n.test.memory for _ in range(x.pages)
         ),
+        hugetlb=tuple(1 if "hugetlb" in x.kind else 0 for x in n.test.memory for _ in range(x.pages)),
         cached=tuple(
-            1 if x.cells and x.kind not in ("anon", "anon_zero") else 0 for x in n.test.memory for _ in range(x.pages)
+            1 if x.cells and x.kind not in _NOT_CACHED else 0 for x in n.test.memory for _ in range(x.pages)
         ),
         pfn_fields=tuple(names_a_frame), **at,
     )  # fmt: skip
@@ -413,14 +416,16 @@ def _first_state(n: _Names, m: Machine) -> tuple[int, ...]:
 
 def _touch(m: Machine, s: State, mapping: Mapping, page: int, frame: int) -> None:
     """Map one page in the first process and touch it as its kind says; ``frame`` is there to be used."""
-    private = mapping.kind in ("anon", "anon_zero", "file_private")
-    anonymous = mapping.kind in ("anon", "anon_zero")
+    private = mapping.kind in ("anon", "anon_zero", "file_private", "hugetlb_private")
+    anonymous = mapping.kind in ("anon", "anon_zero", "hugetlb_private")
     readable = st.VM_MAPPED | st.VM_SOFTDIRTY | st.VM_READ
     s[st.vma_at(m, 0, page)] = (
         readable | (st.VM_WRITE if mapping.prot == "RW" else 0) | (0 if private else st.VM_SHARED)
     )
     pte, folio = st.pte_at(m, 0, page), st.folio_at(m, frame)
-    touched = mapping.cells != () and (mapping.kind in ("memfd", "file_shared", "anon", "shared_anon"))
+    touched = mapping.cells != () and (
+        mapping.kind in ("memfd", "file_shared", "anon", "shared_anon", "hugetlb", "hugetlb_private")
+    )
     if mapping.kind == "anon_zero":
         s[pte + st.PTE_PFN], s[pte + st.PTE_BITS] = st.ZERO_PFN, st.PRESENT
         return

@@ -82,11 +82,11 @@ def test_all_executions_are_searched_only_where_that_is_needed(test: Test) -> No
 
 
 def test_without_a_prediction_the_claims_decide() -> None:
-    test = parse_file(CASES / "hugetlb_page.cow")
+    test = parse_file(CASES / "huge_page.cow")
     good = record(test, "v6.12", Observation("t", "ok", registers={"r": 1}))
     bad = record(test, "v6.12", Observation("t", "ok", registers={"r": 2}))
     assert (good["standing"], bad["standing"]) == ("pass", "fail")
-    assert "hugetlb" in good["not_predicted"]
+    assert "huge pages" in good["not_predicted"]
 
 
 GOOD, BAD, LOST, NONE = (

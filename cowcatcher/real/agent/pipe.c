@@ -31,6 +31,8 @@ static struct reply pipe_hold(const struct request *rq)
 {
 	struct iovec range = {(void *)(uintptr_t)rq->addr, rq->len};
 
+	if (range.iov_len > MAX_PAGES * PAGE) /* of a huge page the beginning: it is referenced as a whole */
+		range.iov_len = PAGE;
 	while (range.iov_len) {
 		ssize_t n = vmsplice(rq->fd, &range, 1, SPLICE_F_NONBLOCK);
 
