@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cowcatcher.cli import screen
+from cowcatcher.cli import inputs, screen
 from cowcatcher.cli.parser import UNSURE, Problem, number
 from cowcatcher.report.record import Record
 
@@ -124,14 +124,10 @@ def _kernels(args: argparse.Namespace, stop: threading.Event, progress: screen.P
     """Those that are named; each virtual machine is started once, to ask what its kernel has."""
     from cowcatcher.agree.under_test import host, virtual
     from cowcatcher.cli.running import targets
-    from cowcatcher.real.backends import BACKENDS
     from cowcatcher.real.host import has_swap
     from cowcatcher.real.recording import Options
 
-    prefer = tuple(filter(None, args.device.split(",")))
-    unknown = [name for name in prefer if name not in BACKENDS]
-    if unknown:
-        raise Problem(f"--device: there is no backend {unknown[0]}; there are: {', '.join(BACKENDS)}")
+    prefer = inputs.backends(args.device)
     for target in targets(args.on, Options(model=args.kernel)):
         if target.image is not None:
             progress.show(f"asking {target.name} what it has")

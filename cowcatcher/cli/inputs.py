@@ -63,6 +63,17 @@ def one_test(words: Sequence[str]) -> Test:
     return tests[0]
 
 
+def backends(words: str) -> tuple[str, ...]:
+    """The names in --device."""
+    from cowcatcher.real.backends import BACKENDS
+
+    names = tuple(filter(None, (word.strip() for word in words.split(","))))
+    for name in names:
+        if name not in BACKENDS:
+            raise Problem(f"--device: there is no backend '{name}'; there are: {', '.join(BACKENDS)}")
+    return names
+
+
 def add_kernel_options(parser: argparse.ArgumentParser) -> None:
     """--kernel and --decision, for commands that look at several kernels."""
     parser.add_argument(

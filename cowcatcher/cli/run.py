@@ -54,6 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.add_argument("--timeout", type=seconds, metavar="S", help="seconds for one run (default: 10)")
     options.add_argument("--trace", action="store_true", default=None, help="note the pages after every step")
     options.add_argument(
+        "--device", metavar="NAMES",
+        help="what takes pins where there is a choice, such as vfio or uring,xdp ('cowcatcher doctor' lists them)",
+    )  # fmt: skip
+    options.add_argument(
         "--kernel", "-k", metavar="KERNEL", dest="model",
         help="the modelled kernel to compare with (default: by uname -r)",
     )  # fmt: skip
@@ -99,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         if not args.tests:
             raise Problem("run: name tests, a group such as 'seed', or 'all'\nTry 'cowcatcher run --help'.")
+        if args.device is not None:
+            given["device"] = inputs.backends(args.device)
         options = Options(**given)
         tests, on = inputs.load_tests(args.tests), running.targets(args.on or HOST, options)
         recorder = running.start(tests, on, options, args.record)

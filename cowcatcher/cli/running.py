@@ -172,12 +172,12 @@ def carry_out(recorder: Recorder, on: Sequence[Target]) -> None:
                 continue
             began = time.monotonic()
             run_host(
-                work, timeout=options.timeout, trace=options.trace,
+                work, timeout=options.timeout, trace=options.trace, prefer=options.device,
                 observed=lambda place, seen: observed(HOST, place, seen),
             )  # fmt: skip
             recorder.machine(HOST, {"uname": os.uname().release, "seconds": round(time.monotonic() - began, 3)})
         run_vms(
-            jobs, timeout=options.timeout, trace=options.trace, finished=finished,
+            jobs, timeout=options.timeout, trace=options.trace, prefer=options.device, finished=finished,
             observed=lambda job, place, seen: observed(job.name, place, seen),
         )  # fmt: skip
     finally:

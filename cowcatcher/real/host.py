@@ -98,6 +98,7 @@ class Observation:
     pinned: dict[tuple[str, int], int] = field(default_factory=dict)  # (pin, its page) -> PFN when it was taken
     log: tuple[Done, ...] = ()
     stand_ins: tuple[str, ...] = ()
+    backends: dict[str, str] = field(default_factory=dict)  # statement that takes a pin -> what took it
     notes: tuple[str, ...] = ()
     kernel: str = ""
     microseconds: int = 0
@@ -415,10 +416,19 @@ def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
         pinned=pinned,
         log=tuple(replace(done, pages=tuple(pages[i])) if i in traced else done for i, done in enumerate(log)),
         stand_ins=lowered.stand_ins,
+        backends=_backends(lowered),
         notes=lowered.notes,
         kernel=os.uname().release,
         microseconds=microseconds,
     )
+
+
+def _backends(lowered: Lowered) -> dict[str, str]:
+    from cowcatcher.litmus.printer import statement_text
+    from cowcatcher.litmus.statements import SIGNATURES
+
+    takes = (s for s in lowered.steps if SIGNATURES[s.step.statement.op].gives == "pin")
+    return {statement_text(s.step.statement): lowered.backends[s.pin] for s in takes if s.pin >= 0}
 
 
 def _where(lowered: Lowered, step: int) -> str:

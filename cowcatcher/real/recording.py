@@ -43,7 +43,8 @@ class Options:
     """How tests are run, as far as it matters to what is seen: recorded, so that a resumed run is run like this.
 
     ``timeout``: seconds for one run. ``trace``: the pages after every step are noted. ``model``: the modelled kernel to
-    compare this machine's with, if not the one of its release. The others are a virtual machine's, see qemu.Settings:
+    compare this machine's with, if not the one of its release. ``device``: backends that take pins where there is a
+    choice. The others are a virtual machine's, see qemu.Settings:
     ``smp`` processors, ``memory`` bytes, ``deterministic`` as icount.
     """
 
@@ -51,6 +52,7 @@ class Options:
     timeout: float = 10.0
     trace: bool = False
     model: str | None = None
+    device: tuple[str, ...] = ()
     smp: int = 1
     memory: int | None = None
     deterministic: int | None = None

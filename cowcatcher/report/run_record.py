@@ -141,6 +141,7 @@ def result_record(test: Test, runs: Sequence[Observation], predicted: Predicted)
         "pages": [_page_record(page) for page in first.pages],
         "pinned": [{"pin": pin, "page": page, "frame": frame} for (pin, page), frame in first.pinned.items()],
         "stand_ins": list(first.stand_ins),
+        "backends": dict(first.backends),
         "notes": list(first.notes),
         "microseconds": [seen.microseconds for seen in runs],
     }

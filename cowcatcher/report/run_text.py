@@ -302,6 +302,9 @@ def _story(result: Record, style: Style) -> list[str]:
     frames += [f"{pin['pin']}[{pin['page']}] pins frame {pin['frame']:x}" for pin in result["pinned"]]
     if frames:
         lines += ["", *wrapped(f"In the end: {'; '.join(frames)}", style.width, "  ", "    ")]
+    if result["backends"]:
+        taken = "; ".join(f"{statement} by {name}" for statement, name in result["backends"].items())
+        lines += wrapped(f"pins: {taken}", style.width, "  ", "    ")
     for stand_in in result["stand_ins"]:
         lines += wrapped(f"stand-in: {stand_in}", style.width, "  ", "    ")
     for note in result["notes"]:

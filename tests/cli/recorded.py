@@ -124,7 +124,16 @@ def alone(path: Path) -> None:
     )
     with Recorder.start(path, Header((one,), (on(*KERNELS[0]),), Options(trace=True), MADE)) as recorder:
         recorder.observed(
-            HOST, 0, seen(one, pages=after, pinned={("mr", 0): 0x1A2B}, log=log, stand_ins=("a stand-in",))
+            HOST,
+            0,
+            seen(
+                one,
+                pages=after,
+                pinned={("mr", 0): 0x1A2B},
+                log=log,
+                stand_ins=("a stand-in",),
+                backends={"mr = ibv_reg_mr(x)": "uring"},
+            ),
         )
         recorder.predicted("v6.15", 0, HOLDS)
         recorder.machine(HOST, {"seconds": 0.25})

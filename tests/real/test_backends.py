@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from cowcatcher.cli import main
 from cowcatcher.explore.ordered import predict
 from cowcatcher.kernels import Kernel, kernel_of_release
 from cowcatcher.litmus import parse
@@ -92,6 +94,17 @@ def test_xdp_on_this_kernel(agent: Path) -> None:
         pytest.skip(lack)
     tests = [parse(text) for text in AREAS] + [parse(built_in("xdp_umem_fork"))]
     compare_all(tests, run_host(tests, agent=agent), kernel_of_release(os.uname().release))
+
+
+def test_the_device_that_is_named(agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It takes every pin that it can take, another one the rest; the result says which took what."""
+    if lack := backends_here((str(agent),))["xdp"]:
+        pytest.skip(lack)
+    assert main(["run", "rdma_fork_wait", "vmsplice_child", "--device", "xdp", "--json"]) == 0
+    results = [row["results"][0] for row in json.loads(capsys.readouterr().out)["tests"]]
+    assert [set(result["backends"].values()) for result in results] == [{"xdp"}, {"pipe"}]
+    assert main(["run", "rdma_fork_wait", "--device", "xpd"]) == 2
+    assert "no backend 'xpd'; there are: uring, vfio, xdp" in capsys.readouterr().err
 
 
 def built_in(name: str) -> str:
