@@ -34,7 +34,7 @@ import argparse
 from dataclasses import fields
 from typing import Final
 
-from cowcatcher.cli import inputs, report
+from cowcatcher.cli import inputs, report, screen
 from cowcatcher.cli.parser import FAILED, UNSURE, Problem, memory, positive, seconds
 from cowcatcher.real.qemu import MEMORY
 
@@ -120,6 +120,10 @@ def run(args: argparse.Namespace) -> int:
             if not recorder.recording.seen:
                 recorder.discard()
                 raise Problem(problem, UNSURE) from error
+        except Exception:  # a mistake of ours: what was seen is not lost with it
+            if recorder.recording.path:
+                screen.warn(f"what was seen until then is recorded: cowcatcher report {recorder.recording.path}")
+            raise
         predictions = running.predictions(recorder.recording, None if problem else recorder)
     status = report.show(run_document(recorder.recording, predictions, interrupted), args)
     if problem:

@@ -73,7 +73,7 @@ def _kernels(doc: Record, style: Style, form: Form) -> list[str]:
 
 
 def _remarks(on: Record, doc: Record) -> list[str]:
-    lost = [f"{counted(on['lost'], 'virtual machine')} lost"] if on["lost"] else []
+    lost = [f"{counted(on['lost'], 'machine')} lost"] if on["lost"] else []
     missing = doc["missing"].get(on["name"])
     return lost + ([f"{counted(missing, 'run')} missing"] if missing else [])
 

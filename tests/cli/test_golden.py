@@ -43,7 +43,7 @@ COMMANDS = {
     "kernels_diff": "kernels diff v5.9-rc4 v5.9",
     "report_many": "report RECORDED/many.jsonl",
     "report_many_full": "report RECORDED/many.jsonl --full --width 120",
-    "report_many_narrow": "report RECORDED/many.jsonl --width 66",
+    "report_many_narrow": "report RECORDED/many.jsonl --width 60",
     "report_flaky": "report RECORDED/flaky.jsonl",
     "report_flaky_ktap": "report RECORDED/flaky.jsonl --ktap",
     "report_alone": "report RECORDED/alone.jsonl",

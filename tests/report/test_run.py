@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -157,6 +158,18 @@ def test_an_interrupt_keeps_what_was_run(monkeypatch: pytest.MonkeyPatch, capsys
     doc = json.loads(capsys.readouterr().out)
     assert doc["interrupted"]
     assert (doc["summary"]["skip"], doc["summary"]["missing"], doc["missing"]) == (2, 15, {"host": 15})
+
+
+def test_a_mistake_of_ours_loses_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(tests: list[Test], observed: Observed, **_: object) -> list[Observation]:
+        observed(0, Observation(tests[0].name, "not applicable", "made up"))
+        raise IndexError
+
+    monkeypatch.setattr("cowcatcher.cli.running.run_host", broken)
+    assert main(["run", "seed"]) == 4
+    (said,) = re.findall(r"recorded: cowcatcher report (\S+)", capsys.readouterr().err)
+    assert main(["report", said]) == 3
+    assert "1 not applicable, 16 not run" in capsys.readouterr().out
 
 
 def test_the_seed_is_there() -> None:

@@ -65,7 +65,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", WRITE, "--on", "5.10,6.12", "--repeat", "2"]) == 3
     out = capsys.readouterr().out
     assert "2 kernels, 2 runs of each test:" in out
-    assert "5.10    5.10.223  v5.10.y          4.0  1 virtual machine lost\n" in out
+    assert "5.10    5.10.223  v5.10.y          4.0  1 machine lost\n" in out
     assert "test             5.10  6.12\nrdma_fork_write  ?     holds\n" in out
     assert "rdma_fork_write on 5.10: could not tell: the virtual machine was lost in p: fork(c)" in out
     assert "1 test on 2 kernels: 1 as the model says, 1 could not be told" in out
