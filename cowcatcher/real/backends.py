@@ -78,6 +78,8 @@ _ALL: Final = (
     Backend("loop", Class.BLOCK, "loop device on a FUSE file", reads=True,
             config=("BLK_DEV_LOOP", "FUSE_FS"), modules=("loop", "fuse")),
     Backend("fuse", Class.FUSE, "FUSE file system", reads=True, config=("FUSE_FS",), modules=("fuse",)),
+    Backend("nfs", Class.NFS, "NFS server on this machine", reads=True,
+            config=("NFS_V3", "INET"), modules=("nfs", "nfsv3")),
 )  # fmt: skip
 BACKENDS: Final[Mapping[str, Backend]] = {b.name: b for b in _ALL}
 

@@ -87,6 +87,21 @@ always r1 == 2 and r2 == 1
 """,
 )
 
+#: To have one write take what is there now, the server breaks the connection: all the others must come again.
+SENT_AGAIN = """
+test sent_again
+memory { x = anon(1); y = anon(2); z = anon(3, pages=2) }
+process p {
+    i = dio_write(x, NFS); j = dio_read(y, NFS); k = dio_write(z, NFS)
+    store(x, 4); store(z[1], 5); post(e); await(f); r1 = load(y); store(z[0], 7); post(e); await(f); r2 = load(y)
+}
+device d {
+    await(e); r3 = dma_read(i); r4 = dma_read(k[1]); dma_write(j, 6); post(f)
+    await(e); r5 = dma_read(k[0]); dma_write(j, 8); unpin(k); post(f)
+}
+always r1 == 6 and r2 == 8 and r3 == 4 and r4 == 5 and r5 == 7
+"""
+
 
 def test_xdp_on_this_kernel(agent: Path) -> None:
     lack = backends_here((str(agent),))["xdp"]
@@ -124,6 +139,17 @@ def compare_all(tests: list[Test], seen: list[Observation], kernel: Kernel) -> N
 def test_vfio(installed: KernelImage, agent: Path) -> None:
     names = ("vfio_fork", "vfio_before_first_touch", "vfio_readonly", "late_dma_iommu")
     tests = [parse(built_in(name)) for name in names] + [parse(text) for text in RELEASES]
+    report = vm.run_image(tests, installed, agent=agent)
+    assert report.problems == ()
+    compare_all(tests, report.observations, kernel_of_release(vm.version_of(installed)))
+
+
+def test_nfs(installed: KernelImage, agent: Path) -> None:
+    names = (
+        "nfs_read_child_alive", "nfs_read_child_gone", "nfs_read_dontfork", "nfs_read_fixed_buffer",
+        "nfs_write_child_alive", "nfs_write_child_stores", "shared_direct_read",
+    )  # fmt: skip
+    tests = [parse(built_in(name)) for name in names] + [parse(SENT_AGAIN)]
     report = vm.run_image(tests, installed, agent=agent)
     assert report.problems == ()
     compare_all(tests, report.observations, kernel_of_release(vm.version_of(installed)))
