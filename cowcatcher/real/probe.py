@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import ctypes
 
-#: System calls without a wrapper in the C library; these two numbers differ (io_uring's is the same everywhere).
-SYS_IO_URING_SETUP: Final = 425
+#: A system call without a wrapper in the C library.
 SYS_USERFAULTFD: Final = {"x86_64": 323, "aarch64": 282, "riscv64": 282, "ppc64le": 364, "s390x": 355}
 #: Locked memory that the largest test of the catalogue needs for its pins: a huge page.
 MEMLOCK_NEEDED: Final = 2 << 20
@@ -33,16 +32,14 @@ class Capability:
 
 
 def probe() -> list[Capability]:
-    """Everything, in the order of a report. Takes a few milliseconds."""
+    """Everything, in the order of a report. Takes a few milliseconds, once the agent is built."""
     probes: tuple[Callable[[], Capability], ...] = (
         _kernel,
         _root,
         _compiler,
         _page_size,
-        _io_uring,
         _memlock,
         _pagemap,
-        _vmsplice,
         _process_vm,
         _proc_mem,
         _swap,
@@ -54,7 +51,7 @@ def probe() -> list[Capability]:
         _kvm,
         _qemu,
     )
-    return [p() for p in probes]
+    return [*(p() for p in probes), *_backends()]
 
 
 def _read(path: str) -> str:
@@ -113,24 +110,6 @@ def _page_size() -> Capability:
     )
 
 
-def _io_uring() -> Capability:
-    """A ring made and closed again."""
-    import ctypes
-
-    fd = _libc().syscall(SYS_IO_URING_SETUP, 1, ctypes.create_string_buffer(120))
-    disabled = _read("/proc/sys/kernel/io_uring_disabled")
-    setting = f"kernel.io_uring_disabled = {disabled}" if disabled else "no kernel.io_uring_disabled"
-    if fd >= 0:
-        os.close(fd)
-        return Capability("io_uring", True, setting)
-    step = (
-        "sysctl kernel.io_uring_disabled=0"
-        if disabled not in ("", "0")
-        else "use a kernel with CONFIG_IO_URING, outside seccomp"
-    )
-    return Capability("io_uring", False, f"io_uring_setup() gave {_errno_name()}, {setting}", step)
-
-
 def _memlock() -> Capability:
     import resource
 
@@ -154,22 +133,6 @@ def _pagemap() -> Capability:
     if entry & ((1 << 55) - 1):
         return Capability("frame numbers", True, "/proc/self/pagemap shows them")
     return Capability("frame numbers", False, "/proc/self/pagemap hides them", "run as root, or with CAP_SYS_ADMIN")
-
-
-def _vmsplice() -> Capability:
-    import ctypes
-
-    reader, writer = os.pipe()
-    try:
-        text = ctypes.create_string_buffer(b"x", 1)
-        iovec = (ctypes.c_void_p * 2)(ctypes.addressof(text), 1)
-        ok = _libc().vmsplice(writer, iovec, 1, 0) == 1
-        return Capability(
-            "vmsplice", ok, "works" if ok else f"gave {_errno_name()}", "" if ok else "seccomp may forbid it"
-        )
-    finally:
-        os.close(reader)
-        os.close(writer)
 
 
 def _process_vm() -> Capability:
@@ -284,3 +247,20 @@ def _qemu() -> Capability:
     except VmError:
         step = "for tests on other kernels: apt install --no-install-recommends qemu-system-x86"
         return Capability("QEMU", False, f"{EMULATOR} was not found", step)
+
+
+def _backends() -> list[Capability]:
+    """What takes pins here, as the agent finds out; named as for ``run --device``."""
+    from cowcatcher.real.backends import BACKENDS
+    from cowcatcher.real.build import BuildError, agent_path
+    from cowcatcher.real.host import AgentError, backends_here
+
+    try:
+        lacks = backends_here((str(agent_path()),))
+    except (BuildError, AgentError) as error:
+        return [Capability("backends", False, str(error), "without the agent nothing takes pins")]
+    elsewhere = "a virtual machine may have it: cowcatcher run --on KERNEL"
+    return [
+        Capability(name, not lack, f"{BACKENDS[name].what}{': ' if lack else ''}{lack}", elsewhere if lack else "")
+        for name, lack in lacks.items()
+    ]

@@ -50,8 +50,8 @@ def agent() -> Iterator[Path]:
 @pytest.fixture
 def need_rings(capabilities: dict[str, Capability]) -> None:
     """Skip where there is no io_uring, and with it no long-term pin."""
-    if not capabilities["io_uring"].ok:
-        pytest.skip(capabilities["io_uring"].why)
+    if not capabilities["uring"].ok:
+        pytest.skip(capabilities["uring"].why)
 
 
 @pytest.fixture

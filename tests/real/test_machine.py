@@ -16,7 +16,7 @@ def test_probe_answers_everything() -> None:
     found = probe()
     names = [c.name for c in found]
     assert len(names) == len(set(names))
-    assert {"kernel", "io_uring", "frame numbers", "C compiler", "swap"} <= set(names)
+    assert {"kernel", "uring", "frame numbers", "C compiler", "swap"} <= set(names)
     for capability in found:
         assert capability.why
         assert capability.ok or capability.next_step or capability.name == "userfaultfd"
