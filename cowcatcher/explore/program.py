@@ -349,7 +349,8 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
         n_procs=n_procs, n_pages=n_pages, n_cells=n_cells, n_pfns=n_pfns, n_slots=n_slots,
         n_tasks=n_tasks, n_pins=n_pins,
         folio_size=folio_size, slot_size=slot_size, pin_size=pin_size, size=at,
-        programs=programs, regions=_regions(test), cached=_cached(test), hugetlb=_hugetlb(test), pfn_fields=tuple(pfn_fields), **offsets,
+        programs=programs, regions=_regions(test), cached=_cached(test), hugetlb=_hugetlb(test),
+        pfn_fields=tuple(pfn_fields), **offsets,
     )  # fmt: skip
 
 
