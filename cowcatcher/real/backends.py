@@ -77,6 +77,7 @@ _ALL: Final = (
             config=("BLK_DEV_DM", "BLK_DEV_RAM"), modules=("dm_mod", "brd")),
     Backend("loop", Class.BLOCK, "loop device on a FUSE file", reads=True,
             config=("BLK_DEV_LOOP", "FUSE_FS"), modules=("loop", "fuse")),
+    Backend("nbd", Class.BLOCK, "network block device on a socket pair", config=("BLK_DEV_NBD",), modules=("nbd",)),
     Backend("fuse", Class.FUSE, "FUSE file system", reads=True, config=("FUSE_FS",), modules=("fuse",)),
     Backend("nfs", Class.NFS, "NFS server on this machine", reads=True,
             config=("NFS_V3", "INET"), modules=("nfs", "nfsv3")),

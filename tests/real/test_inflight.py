@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from cowcatcher.litmus import parse
+from cowcatcher.litmus import catalogue, parse
+from cowcatcher.litmus.ast import Test
+from cowcatcher.real import vm
 from cowcatcher.real.backends import BACKENDS, DIRECT_IO
 from cowcatcher.real.host import Observation, backends_here, run_host, run_lowered
+from cowcatcher.real.images import KernelImage
 from cowcatcher.real.lower import Facilities, lower
+from cowcatcher.real.qemu import Settings
 
 from .test_host import agents, wait_for
 
@@ -136,11 +140,10 @@ def backend(request: pytest.FixtureRequest, agent: Path) -> str:
     return name
 
 
-def ready(text: str, backend: str) -> str:
+def ready(text: str, backend: str, name: str = "t") -> str:
     """The whole text; it has to claim something, which is not what is asked here."""
     some_pin = re.findall(r"(\w+) = dio", text)[0]
-    filled = text.replace("FS", FILE_SYSTEM[BACKENDS[backend].kind])
-    return f"test t\n{filled}\nnever {some_pin} == EBUSY\n"
+    return f"test {name}\n{text}\nnever {some_pin} == EBUSY\n".replace("FS", FILE_SYSTEM[BACKENDS[backend].kind])
 
 
 def on_backend(text: str, backend: str, agent: Path) -> Observation:
@@ -209,3 +212,75 @@ def test_nothing_is_left_when_the_agent_is_killed(backend: str, agent: Path) -> 
     killer.join()
     assert [o.status for o in seen] == ["crash", "ok"]
     assert wait_for(lambda: agents(agent) == [])
+
+
+# --- backends of one class -------------------------------------------------------------------------------------------
+
+
+def direct_io_tests(backend: str) -> list[Test]:
+    """What the catalogue has, sent to this backend, and the cases above."""
+    cases = [*WRITING.items(), *((f"r_{name}", case) for name, case in READING.items())]
+    own = [parse(ready(text, backend, name)) for name, (text, _) in cases]
+    paths = [path for group in catalogue.groups().values() for path in group]
+    file_system = FILE_SYSTEM[BACKENDS[backend].kind]
+    texts = [re.sub(r"(dio_\w+)\((\w+).*?\)", rf"\1(\2, {file_system})", path.read_text()) for path in paths]
+    return [*own, *(parse(text) for text in texts if f", {file_system})" in text)]
+
+
+def shape(seen: Observation) -> tuple[object, ...]:
+    """All that was seen, with frames numbered in the order in which they came up."""
+    numbers: dict[int, int] = {}
+
+    def frame(pfn: int | None) -> int | None:
+        return None if pfn is None else numbers.setdefault(pfn, len(numbers))
+
+    log = tuple(
+        (
+            done.actor,
+            done.index,
+            done.result,
+            tuple((p.process, p.mapping, p.index, p.state, frame(p.pfn)) for p in done.pages),
+        )
+        for done in seen.log
+    )
+    return seen.status, seen.registers, seen.deaths, log
+
+
+def disagreements(tests: list[Test], by_backend: dict[str, list[Observation]]) -> list[str]:
+    """Tests that two backends see differently; one that cannot run a test has no say in it."""
+    found = []
+    for i, test in enumerate(tests):
+        shapes = {name: shape(seen[i]) for name, seen in by_backend.items() if seen[i].status != "not applicable"}
+        if any(other != next(iter(shapes.values())) for other in shapes.values()):
+            found.append(f"{test.name}: {shapes}")
+    return found
+
+
+def test_a_block_device_and_fuse_agree_on_this_kernel(agent: Path, need_frames: None) -> None:
+    """Since v6.9 both take pins, and before v6.5 both took references: there they are one class."""
+    here = backends_here((str(agent),))
+    if here["loop"] or here["fuse"]:
+        pytest.skip(here["loop"] or here["fuse"])
+    if (6, 5) <= tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) < (6, 9):
+        pytest.skip("a block device pins on this kernel, FUSE does not")
+    tests = {name: direct_io_tests(name) for name in ("loop", "fuse")}
+    seen = {
+        name: run_host(of_it, agent=agent, trace=True, timeout=20, prefer=[name]) for name, of_it in tests.items()
+    }  # fmt: skip
+    for observations in seen.values():
+        assert sum(o.status == "ok" for o in observations) > 20
+    assert disagreements(tests["loop"], seen) == []
+
+
+def test_block_devices_agree_in_a_machine(installed: KernelImage, agent: Path) -> None:
+    """Three ways to hold up a request to a block device; NBD has no say where the device reads."""
+    tests = direct_io_tests("dm")
+    seen: dict[str, list[Observation]] = {}
+    for name in ("dm", "loop", "nbd"):
+        report = vm.run_image(
+            tests, installed, agent=agent, settings=Settings(), trace=True, timeout=20, prefer=[name]
+        )  # fmt: skip
+        assert report.lost == 0, report.observations
+        seen[name] = report.observations
+        assert sum(o.status == "ok" for o in report.observations) > 20
+    assert disagreements(tests, seen) == []

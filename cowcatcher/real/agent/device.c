@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct backend *const backends[] = {&uring, &vfio, &rxe, &rxe_odp, &xdp, &pipe_backend, &dm, &loop, &fuse, &nfs};
+const struct backend *const backends[] = {
+	&uring, &vfio, &rxe, &rxe_odp, &xdp, &pipe_backend, &dm, &loop, &nbd, &fuse, &nfs,
+};
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
