@@ -59,9 +59,12 @@ def show(doc: dict[str, object], args: argparse.Namespace) -> int:
     """In the form that was asked for; the exit status."""
     from cowcatcher.report.run_ktap import run_ktap
     from cowcatcher.report.run_text import run_text
+    from cowcatcher.report.stress_text import stress_ktap, stress_text
 
     if args.json:
         screen.write_json(doc)
+    elif doc["stress"]:
+        screen.write(stress_ktap(doc) if args.ktap else stress_text(doc, screen.style_of(args)))
     else:
         screen.write(run_ktap(doc) if args.ktap else run_text(doc, screen.style_of(args), args.full))
     status = doc["exit"]

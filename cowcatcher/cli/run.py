@@ -5,6 +5,9 @@ pins (io_uring, vmsplice, O_DIRECT and others; a stand-in is named where an inte
 test is not its verdict: a test passes if the kernel does what the model of that kernel does, be it to violate the
 claims.
 
+With --stress, a test is not run in order but raced, many times: every actor executes its statements by itself, with
+random delays. All outcomes are shown with how often they were seen; a test passes if the model allows each of them.
+
 With --on, kernels that 'cowcatcher kernels install' has fetched are booted under QEMU (qemu-system-x86_64), several at
 once where cores and memory allow, and each is compared with the model of its own release. A virtual machine that is
 lost is no failed test: what it was at could not be told, and another one does the rest. NAME+CONTROL is a kernel of
@@ -17,6 +20,7 @@ Examples:
   cowcatcher run seed
   cowcatcher run rdma_fork_wait.cow                 one test: every statement as it was executed
   cowcatcher run all --repeat 10 --ktap
+  cowcatcher run torn_snapshot --stress 5000        a histogram of outcomes
   cowcatcher run seed --on host,5.10,6.1,7.3        a table: tests x kernels
   cowcatcher run all --on all --record run.jsonl    this kernel and every installed one
   cowcatcher run --resume run.jsonl
@@ -51,6 +55,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     options = parser.add_argument_group("how tests are run", "recorded, and the same in a run that is resumed")
     options.add_argument("--repeat", "-n", type=positive, metavar="N", help="runs of each test (default: 1)")
+    options.add_argument(
+        "--stress", type=positive, nargs="?", const=1000, metavar="N",
+        help="race each test N times instead, every actor by itself (default: 1000); see docs/stress.md",
+    )  # fmt: skip
+    options.add_argument("--seed", type=int, metavar="S", help="chooses the delays of --stress (default: 1)")
     options.add_argument("--timeout", type=seconds, metavar="S", help="seconds for one run (default: 10)")
     options.add_argument("--trace", action="store_true", default=None, help="note the pages after every step")
     options.add_argument(
@@ -101,6 +110,12 @@ def run(args: argparse.Namespace) -> int:
             raise Problem("--resume FILE takes tests, kernels and options from the file; none can be given beside it")
         recorder, on = running.resume(args.resume)
     else:
+        if args.stress and (args.repeat or args.trace):
+            raise Problem(
+                "--stress says how many runs there are, and looks at pages at their end: no --repeat, no --trace"
+            )
+        if args.seed is not None and (args.seed < 0 or not args.stress):
+            raise Problem("--seed: a whole number that is not negative, for --stress")
         if not args.tests:
             raise Problem("run: name tests, a group such as 'seed', or 'all'\nTry 'cowcatcher run --help'.")
         if args.device is not None:

@@ -18,7 +18,7 @@ from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.errors import LitmusError
 from cowcatcher.litmus.parser import parse_file
 from cowcatcher.real import images, recording
-from cowcatcher.real.host import Observation, run_host
+from cowcatcher.real.host import Observation, Race, run_host
 from cowcatcher.real.images import ImageError, KernelImage
 from cowcatcher.real.qemu import Settings
 from cowcatcher.real.recording import HOST, Header, OnKernel, Options, Recorder, Recording, RecordingError
@@ -162,6 +162,7 @@ def carry_out(recorder: Recorder, on: Sequence[Target]) -> None:
         })  # fmt: skip
 
     jobs = []
+    race = Race(options.stress, options.seed) if options.stress else None
     try:
         for one in on:
             work = [tests[test] for test, _ in to_do[one.name]]
@@ -172,12 +173,12 @@ def carry_out(recorder: Recorder, on: Sequence[Target]) -> None:
                 continue
             began = time.monotonic()
             run_host(
-                work, timeout=options.timeout, trace=options.trace, prefer=options.device,
+                work, timeout=options.timeout, trace=options.trace, prefer=options.device, race=race,
                 observed=lambda place, seen: observed(HOST, place, seen),
             )  # fmt: skip
             recorder.machine(HOST, {"uname": os.uname().release, "seconds": round(time.monotonic() - began, 3)})
         run_vms(
-            jobs, timeout=options.timeout, trace=options.trace, prefer=options.device, finished=finished,
+            jobs, timeout=options.timeout, trace=options.trace, prefer=options.device, race=race, finished=finished,
             observed=lambda job, place, seen: observed(job.name, place, seen),
         )  # fmt: skip
     finally:

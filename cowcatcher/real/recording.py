@@ -43,12 +43,15 @@ class Options:
     """How tests are run, as far as it matters to what is seen: recorded, so that a resumed run is run like this.
 
     ``timeout``: seconds for one run. ``trace``: the pages after every step are noted. ``model``: the modelled kernel to
-    compare this machine's with, if not the one of its release. ``device``: backends that take pins where there is a
-    choice. The others are a virtual machine's, see qemu.Settings:
-    ``smp`` processors, ``memory`` bytes, ``deterministic`` as icount.
+    compare this machine's with, if not the one of its release. ``stress``: tests are raced, so many times, with
+    delays by ``seed``; of each there is one observation then, which stands for all of these runs. ``device``: backends
+    that take pins where there is a choice. The others are a virtual machine's, see qemu.Settings: ``smp`` processors,
+    ``memory`` bytes, ``deterministic`` as icount.
     """
 
     repeat: int = 1
+    stress: int | None = None
+    seed: int = 1
     timeout: float = 10.0
     trace: bool = False
     model: str | None = None

@@ -46,8 +46,8 @@ def read_race(lowered: Lowered, answers: list[list[str]], timeout: float) -> Obs
         status, reason = failed.status, failed.reason
     elif how == "timeout":
         status, reason = "timeout", f"{'; '.join(hangs) or 'a run'} took longer than {timeout:g} s"
-    elif limited := next((s.observation for s in outcomes if s.observation.status == "not applicable"), None):
-        status, reason = "not applicable", limited.reason
+    elif outcomes and all(s.observation.status == "not applicable" for s in outcomes):
+        status, reason = "not applicable", outcomes[0].observation.reason
     none = read_ordered(lowered, [["done", "0", "done", "0", "0"]], timeout)
     return replace(
         none, status=status, reason=reason, outcomes=outcomes, made=made, uncounted=uncounted, microseconds=microseconds
@@ -62,7 +62,7 @@ def _seen(lowered: Lowered, chunk: list[list[str]], timeout: float) -> Seen:
         step, pin = lowered.steps[late]
         what = _statement(lowered, lowered.actors.index(step.actor), late)
         reason = f"{what}: {lowered.backends[pin]} does not use what is released already"
-        seen = replace(seen, status="could not tell", reason=reason)
+        seen = replace(seen, status="not applicable", reason=reason)
     return Seen(int(count), int(first), seen)
 
 

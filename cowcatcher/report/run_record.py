@@ -14,6 +14,7 @@ from cowcatcher.real.lower import Facilities, NotApplicable, lower
 from cowcatcher.real.recording import HOST, Header, OnKernel, Recording
 from cowcatcher.report.prediction import Predicted
 from cowcatcher.report.record import Record, document, exit_status
+from cowcatcher.report.stress_record import stress_record
 
 STANDINGS = ("pass", "fail", "unknown", "skip")
 #: Of a test of which there is no run on that kernel: the recording ends before it.
@@ -32,7 +33,11 @@ def run_document(recording: Recording, predictions: Predictions, interrupted: bo
         for kernel in header.kernels:
             runs = recording.runs(kernel.name, number)
             predicted = predictions.get((kernel.model["name"], number), Predicted(why_not="the model was not asked"))
-            results.append({"on": kernel.name, **(result_record(test, runs, predicted) if runs else _missing())})
+            result = _missing()
+            if runs:
+                raced = header.options.stress is not None
+                result = stress_record(test, runs[0], predicted) if raced else result_record(test, runs, predicted)
+            results.append({"on": kernel.name, **result})
         tests.append({"name": test.name, "path": test.path, "description": test.description, "results": results})
     standings = [result["standing"] for test in tests for result in test["results"]]
     summary = {name: standings.count(name) for name in (*STANDINGS, MISSING)}
@@ -44,6 +49,7 @@ def run_document(recording: Recording, predictions: Predictions, interrupted: bo
         made=dict(header.made),
         on=[_kernel_record(kernel, recording.machines.get(kernel.name, ())) for kernel in header.kernels],
         repeat=header.options.repeat,
+        stress={"runs": header.options.stress, "seed": header.options.seed} if header.options.stress else None,
         tests=tests,
         missing={name: count for name, count in missing.items() if count},
         interrupted=interrupted,

@@ -10,6 +10,11 @@ from cowcatcher.litmus.ast import Test
 from cowcatcher.real.host import OK, Done, Observation, Page
 from cowcatcher.real.recording import HOST, Header, OnKernel, Options, Recorder
 
+
+def _ending(r0: int, r1: int) -> dict[str, object]:
+    return {"registers": {"mr": OK, "r0": r0, "r1": r1}, "queries": {}, "stuck": []}
+
+
 TEXT = """
 test {name}
 memory {{ x = anon(1) }}
@@ -26,16 +31,16 @@ KERNELS = (
 )  # fmt: skip
 HOLDS: dict[str, Any] = {
     "registers": {"mr": OK, "r0": 2, "r1": 2}, "claims": [True],
-    "allowed": [{"mr": OK, "r0": 2, "r1": 2}], "why_not": "", "searched": True,
+    "outcomes": [_ending(2, 2)], "why_not": "", "searched": True,
 }  # fmt: skip
 VIOLATED: dict[str, Any] = {
     "registers": {"mr": OK, "r0": 2, "r1": 1}, "claims": [False],
-    "allowed": [{"mr": OK, "r0": 2, "r1": 1}, {"mr": OK, "r0": 2, "r1": 2}], "why_not": "", "searched": True,
+    "outcomes": [_ending(2, 1), _ending(2, 2)], "why_not": "", "searched": True,
 }  # fmt: skip
 NOT_MODELLED: dict[str, Any] = {
     "registers": None,
     "claims": None,
-    "allowed": None,
+    "outcomes": None,
     "why_not": "that is not modelled",
     "searched": False,
 }

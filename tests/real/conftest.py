@@ -13,7 +13,7 @@ import pytest
 
 from cowcatcher.litmus import parse
 from cowcatcher.real import images
-from cowcatcher.real.build import BuildError, agent_path
+from cowcatcher.real.build import agent_path, find_compiler
 from cowcatcher.real.host import Observation, run_host
 from cowcatcher.real.images import KernelImage
 from cowcatcher.real.probe import Capability, probe
@@ -38,10 +38,9 @@ def agent() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
         Path(place).chmod(0o755)
         patch.setenv("XDG_CACHE_HOME", place)
-        try:
-            path = agent_path()
-        except BuildError as e:
-            pytest.skip(str(e))
+        if find_compiler() is None:
+            pytest.skip("no C compiler")
+        path = agent_path()
         path.parent.chmod(0o755)
         path.chmod(0o755)
         yield path

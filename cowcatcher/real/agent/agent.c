@@ -124,7 +124,7 @@ static sigset_t waiting; /* the signals that are blocked while something is wait
  * poll() until something happens or the time is over. Not by a time limit of poll()'s own, which would program a timer
  * each time: SIGALRM comes every FLUSH_MS, and only here. What takes long may be a crash: say first how far we got.
  */
-static bool something_happens(struct pollfd *fds, nfds_t n)
+bool something_happens(struct pollfd *fds, nfds_t n)
 {
 	while (ppoll(fds, n, NULL, &waiting) < 0) {
 		fflush(stdout);

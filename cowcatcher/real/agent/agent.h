@@ -4,6 +4,7 @@
 #define AGENT_H
 
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -210,6 +211,7 @@ bool begin_run(void); /* false, with the reason printed, when the test could not
 void clean_up(void);
 _Noreturn void unkillable(void);
 void flush_lru_batches(void);
+bool something_happens(struct pollfd *fds, nfds_t n); /* false when the time is over */
 void tell(int actor, const struct request *rq);
 struct request request_of(const struct step *st);
 void moved(const struct step *st);
