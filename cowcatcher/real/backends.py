@@ -61,7 +61,7 @@ _ALL: Final = (
     Backend(
         "vfio", Class.LONGTERM, "VFIO mapping for QEMU's edu device", reads=True, late=True,
         config=("VFIO_PCI", "VFIO_IOMMU_TYPE1", "INTEL_IOMMU"), modules=("vfio_iommu_type1", "vfio_pci"),
-        machine="q35", devices=("intel-iommu,intremap=on", "edu"), append=("intel_iommu=on",),
+        machine="q35", devices=("intel-iommu,intremap=on", "edu"), append=("intel_iommu=on", "no_timer_check"),
     ),
     Backend("xdp", Class.LONGTERM, "AF_XDP packet area", headroom=256, config=("XDP_SOCKETS", "BPF_SYSCALL")),
     Backend(

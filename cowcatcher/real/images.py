@@ -197,6 +197,11 @@ def module_files(image: KernelImage, names: Sequence[str]) -> list[Path]:
         raise ImageError(f"kernel '{image.name}' ({image.release}): {error}") from error
 
 
+def has_module(image: KernelImage, name: str) -> bool:
+    """Is it there, as a file or built in?"""
+    return image.modules is not None and any(name in there for there in _modules_of(image.modules))
+
+
 @lru_cache(maxsize=64)
 def _modules_of(tree: Path) -> tuple[dict[str, Path], set[str]]:
     return modules.index(tree), modules.built_in(tree)

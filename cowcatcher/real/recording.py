@@ -1,10 +1,10 @@
 """A run as one file: what was asked, on which kernels, and every observation as it was made.
 
 JSON lines, because whatever ends a run may end it anywhere: a line is appended with one write as soon as the agent has
-answered, and brought to the disk right away. A kill or Ctrl-C loses the test at hand and nothing else; a crash of the
-machine also what it had no time to bring to the disk, which is some milliseconds' worth. A last line that is torn is
-read over. Lines are never changed; where two are about the same run, the later one counts. docs/records.md describes
-every field.
+answered, and brought to the disk right away. A kill loses what the agent has said and nobody has read yet; a crash of
+the machine also what it had no time to bring to the disk, which is some milliseconds' worth. A torn last line is read
+over. Lines are never changed; where two are about the same run, the later one counts. docs/records.md describes every
+field.
 
 The room is ``real``, since all this is what machines said: what a model says of it is kept beside it, by whoever asked
 one, as a dictionary that is not looked into here.

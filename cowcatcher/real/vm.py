@@ -193,11 +193,17 @@ def _lacks(test: Test, facilities: Facilities, race: Race | None) -> str | None:
 
 
 def backends_of(image: KernelImage) -> dict[str, str]:
-    """What a machine with this kernel lacks for each backend, as far as the kernel's configuration tells."""
-    from cowcatcher.real.backends import promised
+    """What a machine with this kernel lacks for each backend, as far as the kernel's configuration or modules tell."""
+    from cowcatcher.real.backends import BACKENDS, promised
+    from cowcatcher.real.images import has_module
 
-    config = image.config.read_text() if image.config else None
-    return promised(config, modules=image.modules is not None)
+    if image.config:
+        return promised(image.config.read_text(), modules=image.modules is not None)
+    lacks = promised(None, modules=True)
+    if image.modules is not None:  # the last of a backend's modules is the one that it is named after
+        for name in (b.name for b in BACKENDS.values() if b.modules and not has_module(image, b.modules[-1])):
+            lacks[name] = f"the kernel has no module {BACKENDS[name].modules[-1]}"
+    return lacks
 
 
 def usual_settings(image: KernelImage, agent: Path | None = None) -> Settings:
