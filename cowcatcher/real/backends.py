@@ -31,7 +31,7 @@ class Backend:
     ``writes``: can take a pin through which the device may write; ``reads``: one through which it only reads.
     ``forces``: it pins with FOLL_FORCE. ``dirties``: what the device may have written is marked dirty at the release.
     ``late``: the device can be told to use memory that was released, and an IOMMU shows it. ``headroom``: bytes at the
-    start of the memory that the device cannot write.
+    start of the memory that the device cannot use.
 
     ``config``: what a kernel must have been built with. ``modules``: loaded, where the kernel has them as modules, in
     the machine that runs it. ``machine``, ``devices``, ``append``: what that machine must be made with, as in
@@ -73,6 +73,8 @@ _ALL: Final = (
         config=("RDMA_RXE", "INFINIBAND_USER_ACCESS", "INFINIBAND_ON_DEMAND_PAGING"), modules=_RXE,
     ),
     Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
+    Backend("zerocopy", Class.PLAIN, "datagram sent with MSG_ZEROCOPY", writes=False, reads=True,
+            headroom=256, config=("INET",)),
     Backend("dm", Class.BLOCK, "suspended device-mapper device", reads=True,
             config=("BLK_DEV_DM", "BLK_DEV_RAM"), modules=("dm_mod", "brd")),
     Backend("loop", Class.BLOCK, "loop device on a FUSE file", reads=True,

@@ -255,7 +255,7 @@ static inline uint64_t pin_offset(const struct step *step)
 }
 
 /* One each in a file of its name */
-extern const struct backend uring, vfio, rxe, rxe_odp, xdp, pipe_backend, dm, loop, nbd, fuse, nfs;
+extern const struct backend uring, vfio, rxe, rxe_odp, xdp, pipe_backend, zerocopy, dm, loop, nbd, fuse, nfs;
 
 /* inflight.c: what every backend with a server has for its functions */
 const char *inflight_probe(struct server *server);
@@ -272,6 +272,11 @@ bool readable(int fd, int milliseconds); /* within this time? */
 bool wait_for(pid_t pid); /* a child has ended; false if there is none */
 void leave_private(void); /* in a new test process */
 int keep_private(int fd); /* the same file, where test processes do not keep it; -1 with errno */
+
+/* net.c */
+int own_network(void); /* enter a namespace with a loopback device and nothing else; an errno or 0 */
+int enter_network(int net); /* one made so before */
+int network_back(void); /* if in such a one, return to the one that the agent was started in */
 
 /* pages.c */
 void open_kernel_files(void);

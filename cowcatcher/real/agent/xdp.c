@@ -20,12 +20,10 @@
 #include <linux/if_packet.h>
 #include <linux/if_xdp.h>
 #include <linux/membarrier.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -58,7 +56,6 @@ struct area {
 };
 
 static struct area areas[MAX_PINS];
-static int home = -1; /* the namespace that the agent was started in */
 
 static int bpf(int command, union bpf_attr *attr)
 {
@@ -103,13 +100,6 @@ static int attach_program(int program)
 	return bpf(BPF_LINK_CREATE, &attr);
 }
 
-static bool loopback_up(int fd)
-{
-	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-
-	return ioctl(fd, SIOCSIFFLAGS, &lo) == 0;
-}
-
 /* Once, in a namespace that was just made. */
 static bool furnish(struct area *a)
 {
@@ -120,7 +110,7 @@ static bool furnish(struct area *a)
 
 	a->net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	a->packets = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
-	if (a->net < 0 || a->packets < 0 || !loopback_up(a->packets) ||
+	if (a->net < 0 || a->packets < 0 ||
 	    bind(a->packets, (struct sockaddr *)&everything, sizeof(everything)) < 0)
 		return false;
 	a->map = bpf(BPF_MAP_CREATE, &attr);
@@ -133,17 +123,11 @@ static bool furnish(struct area *a)
 
 static int make_namespace(struct area *a)
 {
-	int error = 0;
+	int error = own_network();
 
-	if (home < 0 && (home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0)
-		return errno;
-	if (unshare(CLONE_NEWNET) < 0)
-		return errno;
-	if (!furnish(a))
+	if (!error && !furnish(a))
 		error = errno;
-	if (setns(home, CLONE_NEWNET) < 0)
-		error = errno;
-	return error;
+	return network_back() ? errno : error;
 }
 
 static bool map_ring(int fd, struct ring *r, size_t entry, const struct xdp_ring_offset *at, uint64_t offset)
@@ -189,16 +173,14 @@ static bool enter_in_map(const struct area *a)
 /* A socket belongs to the namespace in which it was made. */
 static int make_socket(struct area *a)
 {
-	int error = 0;
+	int error = enter_network(a->net);
 
-	if (setns(a->net, CLONE_NEWNET) < 0)
-		return errno;
+	if (error)
+		return error;
 	a->xdp = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (a->xdp < 0 || !make_rings(a) || !enter_in_map(a))
 		error = errno;
-	if (setns(home, CLONE_NEWNET) < 0)
-		error = errno;
-	return error;
+	return network_back() ? errno : error;
 }
 
 static void drop_socket(struct area *a)
