@@ -180,17 +180,16 @@ class _Compiler:
         raise NotModelled(f"the statement {op}() is not modelled")
 
     def _require_modelled_there(self, statement: Statement) -> None:
-        """Of hugetlb memory, what is in mm/hugetlb.c only in part, or only since some release, is left out."""
+        """Of hugetlb memory, what is in mm/hugetlb.c only in part, or only in some releases, is left out.
+
+        DOFORK is refused since v7.0 (docs/findings.md).
+        """
         place = next((a for a in statement.args if isinstance(a, Place)), None)
         mapping = self.test.mapping(place.name) if place is not None else None
         if mapping is None or not mapping.kind.startswith("hugetlb"):
             return
         advice = _word(statement, 1) if statement.op == "madvise" else ""
-        if statement.op in ("mremap", "mlock", "uffd_wp", "uffd_wp_resolve") or advice not in (
-            "",
-            "DONTFORK",
-            "DOFORK",
-        ):
+        if statement.op in ("mremap", "mlock", "uffd_wp", "uffd_wp_resolve") or advice not in ("", "DONTFORK"):
             raise NotModelled(f"{statement_text(statement)}: not modelled for hugetlb memory")
 
     def _madvise(self, statement: Statement) -> tuple[str, tuple[int, ...]]:
