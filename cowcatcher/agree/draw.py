@@ -23,6 +23,9 @@ from cowcatcher.litmus.statements import FILESYSTEMS, SIGNATURES, Param
 from cowcatcher.real.lower import Facilities, NotApplicable, lower
 
 _KINDS: Final = ("anon",) * 8 + ("shared_anon", "file_private", "file_private", "file_shared", "memfd")
+#: One time in so many, where there are such; each test has a few, and the pool is small.
+_HUGE_KINDS: Final = ("hugetlb_private", "hugetlb_private", "hugetlb")
+_HUGE_SHARE: Final = 0.08
 #: (statement, weight): forks and pins more often than their share, so that they meet.
 _ACTIONS: Final = (
     ("store", 7), ("load", 6), ("fork", 16), ("madvise", 6), ("pin", 4), ("remote", 4), ("mprotect", 3),
@@ -153,6 +156,8 @@ class _Teller:
         rng = self.rng
         kind = rng.choice(_KINDS)
         cells: tuple[tuple[str, int], ...] = (("", rng.randint(1, 3)),)
+        if rng.random() < _HUGE_SHARE and self.has_huge_pages():
+            return Mapping(name, rng.choice(_HUGE_KINDS), cells)
         if rng.random() < 0.2:
             cells = (("a", rng.randint(0, 3)), ("b", rng.randint(0, 3)))
         elif rng.random() < 0.15 and kind in ("anon", "shared_anon") and (pages == 1 or kind == "anon"):
@@ -161,6 +166,10 @@ class _Teller:
             kind = "anon_zero"
         prot: Literal["R", "RW"] = "R" if rng.random() < 0.1 else "RW"
         return Mapping(name, kind, cells, pages, prot)
+
+    def has_huge_pages(self) -> bool:
+        load = Statement("load", (Place("x"),), "r")
+        return all(on_both_sides(load, Mapping("x", kind, (("", 1),)), self.facilities) for kind in _HUGE_KINDS)
 
     def of(self, place: Place) -> Mapping:
         return next(m for m in self.memory if m.name == place.name)
@@ -259,7 +268,7 @@ class _Teller:
         leaves_hole = place.index is not None and self.of(place).kind not in _PRIVATE_ANON
         if self.of(place).pages > 1 and (leaves_hole or self.may_be_split(place)):
             return None
-        return self.perhaps_kept(actor, Statement("mremap", (place,)))
+        return self.if_there_is(actor, Statement("mremap", (place,)))
 
     def may_be_split(self, place: Place) -> bool:
         """VMAs do not split in the model, and some system calls work on one VMA only."""

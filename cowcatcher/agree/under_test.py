@@ -92,15 +92,16 @@ class Virtual:
 def virtual(image: KernelImage, model: Kernel, stop: threading.Event, *, prefer: Sequence[str] = ()) -> Virtual:
     """Boots it once, to ask what it has: each of its backends is tried. ``stop`` ends its machines, from any thread."""
     hoped = Facilities(swap=True, soft_dirty=True, backends=backends_of(image))
-    tests = [_A_TEST, *pins_to_try(hoped)]
+    tests = [_HUGE, *pins_to_try(hoped)]
     report = run_image(tests, image, timeout=TIMEOUT, stop=stop)
     if report.facilities is None:
         raise VmError(f"{image.name}: {report.observations[0].reason}")
     backends = dict(hoped.backends)
     for test, seen in zip(tests, report.observations, strict=True):
-        if seen.status != "ok":
+        if seen.status != "ok" and test is not _HUGE:
             backends.update(dict.fromkeys(lower(test, hoped).backends, seen.reason))
-    found = replace(report.facilities, backends=backends, prefer=tuple(prefer))
+    huge_pages = report.observations[0].status == "ok"
+    found = replace(report.facilities, huge_pages=huge_pages, backends=backends, prefer=tuple(prefer))
     return Virtual(image, version_of(image), model, found, stop)
 
 
@@ -118,4 +119,4 @@ def pins_to_try(hoped: Facilities) -> list[Test]:
     ]
 
 
-_A_TEST: Final = parse("test t\nmemory { x = anon(1) }\nprocess p { store(x, 2) }\n")
+_HUGE: Final = parse("test huge\nmemory { x = hugetlb(1) }\nprocess p { store(x, 2) }\n")

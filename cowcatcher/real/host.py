@@ -186,7 +186,7 @@ def facilities(agent: Path | None = None, wrapper: Sequence[str] = (), prefer: S
     from cowcatcher.real.lower import Facilities
 
     backends = backends_here((*wrapper, str(agent or agent_path())))
-    return Facilities(swap=has_swap(), soft_dirty=has_soft_dirty(), backends=backends, prefer=tuple(prefer))
+    return Facilities(has_swap(), has_soft_dirty(), has_huge_pages(), backends, tuple(prefer))
 
 
 @cache
@@ -210,6 +210,15 @@ def has_swap() -> bool:
         return len(Path("/proc/swaps").read_text().splitlines()) > 1
     except OSError:
         return False
+
+
+def has_huge_pages() -> bool:
+    """Is any free in the pool?"""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("HugePages_Free:") and line.split()[1] != "0" for line in lines)
 
 
 def has_soft_dirty() -> bool:

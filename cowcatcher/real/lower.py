@@ -93,13 +93,14 @@ class Facilities:
 
     swap: bool = False
     soft_dirty: bool = False
+    huge_pages: bool = True  # in the pool, free
     #: Each backend, and what the machine lacks for it: "" if nothing.
     backends: abc.Mapping[str, str] = field(default_factory=lambda: {"uring": "", "pipe": ""})
     #: Which of them to take where there is a choice.
     prefer: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
-        return hash((self.swap, self.soft_dirty, frozenset(self.backends.items()), self.prefer))
+        return hash((self.swap, self.soft_dirty, self.huge_pages, frozenset(self.backends.items()), self.prefer))
 
 
 class LoweredStep(NamedTuple):
@@ -204,6 +205,8 @@ class _Lowering:
         for flag, why in (("crowded", "1024 further processes"), ("batched", "control over the per-CPU LRU batches")):
             if flag in mapping.flags:
                 raise NotApplicable(f"{mapping.name} is {flag}: that needs {why}")
+        if mapping.kind.startswith("hugetlb") and not self.facilities.huge_pages:
+            raise NotApplicable(f"{mapping.name}: no huge page to be had (see /proc/sys/vm/nr_hugepages)")
         kind = "thp" if "thp" in mapping.flags else mapping.kind.removesuffix("_zero")
         stride = HUGE_PAGE if kind.startswith("hugetlb") else PAGE
         length = HUGE_PAGE if self._wants_huge_page(mapping) else mapping.pages * stride
