@@ -81,7 +81,7 @@ def build(
     images.check_own_name(name)
     _need_tools()
     began = time.monotonic()
-    with _only_builder(name) as place:
+    with _only_builder(name) as (place, lock):
         (place / "log").unlink(missing_ok=True)
         found = _source(source, name, mirror, progress)
         version = version_of(found.tree)
@@ -92,7 +92,7 @@ def build(
         progress(name, f"preparing Linux {version}", 0)
         edits = controls.edit(lambda path: (found.tree / path).read_text()) if edited else None
         shadow(found.tree, place / "tree", edits.files if edits else {})
-        steps = _make_all(place, name, jobs or len(os.sched_getaffinity(0)), progress)
+        steps = _make_all(place, lock, name, jobs or len(os.sched_getaffinity(0)), progress)
         about = found.about | _about(place, version, edits)
         out = place / "out"
         image = images.place_built(out / "vmlinux", out / ".config", name, about)
@@ -286,7 +286,7 @@ def _write_if_new(path: Path, text: str) -> None:
 # --- make -------------------------------------------------------------------------------------------------------------
 
 
-def _make_all(place: Path, name: str, jobs: int, progress: Progress) -> int:
+def _make_all(place: Path, lock: int, name: str, jobs: int, progress: Progress) -> int:
     """Configure and compile. How many steps there were."""
     out, log = place / "out", place / "log"
     out.mkdir(exist_ok=True)
@@ -299,16 +299,13 @@ def _make_all(place: Path, name: str, jobs: int, progress: Progress) -> int:
             steps += bool(_STEP.match(line))
             progress(name, _since(doing, began), steps)
 
-        _run(["make", "-C", str(place / "tree"), f"O={out}", f"-j{jobs}", *targets], place, log, tick)
+        _run(["make", "-C", str(place / "tree"), f"O={out}", f"-j{jobs}", *targets], place, log, tick, lock)
 
     asked, config = out / "cowcatcher.config", out / ".config"
     wanted = controls.CONFIG.read_text()
     if not config.exists() or not asked.exists() or asked.read_text() != wanted:
         asked.unlink(missing_ok=True)
-        make("configuring", "tinyconfig")
-        with config.open("a") as file:
-            file.write(wanted)
-        make("configuring", "olddefconfig")
+        make("configuring", f"KCONFIG_ALLCONFIG={controls.CONFIG}", "allnoconfig")
         asked.write_text(wanted)
     steps = 0
     make("compiling", "vmlinux")
@@ -338,14 +335,19 @@ def _about(place: Path, version: str, edits: controls.Edited | None) -> dict[str
     return about
 
 
-def _run(command: Sequence[str], where: Path, log: Path | None, tick: Callable[[bytes], None]) -> None:
-    """Run to the end; its output goes to ``log`` and, line by line, to ``tick``, which is also called without one."""
+def _run(
+    command: Sequence[str], where: Path, log: Path | None, tick: Callable[[bytes], None], lock: int | None = None
+) -> None:
+    """Run to the end; its output goes to ``log`` and, line by line, to ``tick``, which is also called without one.
+
+    ``lock`` is held for as long as any of its processes lives, even if we are killed.
+    """
     import selectors
     import subprocess
 
     process = subprocess.Popen(
         command, cwd=where, env=os.environ | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, start_new_session=True, bufsize=0,
+        stderr=subprocess.STDOUT, start_new_session=True, bufsize=0, pass_fds=() if lock is None else (lock,),
     )  # fmt: skip
     assert process.stdout is not None
     said, rest = [], b""
@@ -394,8 +396,8 @@ def _since(doing: str, began: float) -> str:
 
 
 @contextlib.contextmanager
-def _only_builder(name: str) -> Iterator[Path]:
-    """The directory of a build, which belongs to one process at a time."""
+def _only_builder(name: str) -> Iterator[tuple[Path, int]]:
+    """The directory of a build, which belongs to one process at a time, and what it is locked by."""
     import fcntl
 
     place = images.home() / "builds" / name
@@ -409,7 +411,7 @@ def _only_builder(name: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BuildFailed(f"another process is building '{name}'") from None
-        yield place
+        yield place, lock.fileno()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from cowcatcher.real.controls import NoPlace
 from cowcatcher.real.images import ImageError, NoSuchControl
 from cowcatcher.real.kernel_build import BuildFailed
 from tests.real.archive_in_miniature import kernel
+from tests.real.test_host import wait_for
 
 CACHE = os.environ.get("XDG_CACHE_HOME")
 
@@ -150,10 +150,9 @@ SUBLEVEL = 9
 EXTRAVERSION =
 NAME = In Miniature
 
-tinyconfig:
+allnoconfig:
 	@echo 'CONFIG_CC_VERSION_TEXT="no compiler 1.0"' > $(O)/.config
-olddefconfig:
-	@test -s $(O)/.config
+	@grep =y $(KCONFIG_ALLCONFIG) >> $(O)/.config
 vmlinux: $(O)/memory.o
 	@echo "  LD      vmlinux"
 	@cp kernel.elf $(O)/vmlinux
@@ -282,16 +281,28 @@ def test_an_interrupt_ends_the_compilers_too(cache: Path, source: Path, tmp_path
     )
     command = [sys.executable, "-c", program, "kernels", "build", str(source)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        assert wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 30)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-    deadline = time.monotonic() + 10
-    while Path("/proc", (tmp_path / "pid").read_text().strip()).exists():
-        assert time.monotonic() < deadline, "the compiler runs on"
-        time.sleep(0.05)
+    assert wait_for(lambda: not Path("/proc", (tmp_path / "pid").read_text().strip()).exists(), 30)
+
+
+def test_a_build_whose_parent_was_killed_is_not_disturbed(cache: Path, source: Path, tmp_path: Path) -> None:
+    (source / "Makefile").write_text(MAKEFILE.replace("@cp mm/memory.c $@", f"@echo $$$$ > {tmp_path}/pid; sleep 60"))
+    program = (
+        "import sys\nfrom cowcatcher.real import kernel_build\nkernel_build._need_tools = lambda: None\n"
+        "kernel_build.build(sys.argv[1], progress=lambda *_: None)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(source)], cwd=Path(__file__).parents[2]) as process:
+        assert wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 30)
+        process.kill()
+    compiler = int((tmp_path / "pid").read_text())
+    with pytest.raises(BuildFailed, match="another process is building"):
+        kernel_build.build(str(source), progress=quiet)
+    os.killpg(os.getpgid(compiler), signal.SIGKILL)
+    (source / "Makefile").write_text(MAKEFILE)
+    assert wait_for(lambda: not Path(f"/proc/{compiler}").exists(), 30)
+    assert kernel_build.build(str(source), progress=quiet).image.release == "5.10.9"
 
 
 def test_two_builders_of_one_kernel(cache: Path, source: Path) -> None:
