@@ -8,16 +8,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cowcatcher.cli import main
-from cowcatcher.real import archive, controls, images, kernel_build
+from cowcatcher.litmus import parse, parse_file
+from cowcatcher.real import archive, controls, images, kernel_build, vm
 from cowcatcher.real.controls import NoPlace
-from cowcatcher.real.images import ImageError, NoSuchControl
+from cowcatcher.real.images import ImageError, KernelImage, NoSuchControl
 from cowcatcher.real.kernel_build import BuildFailed
+from cowcatcher.real.qemu import EMULATOR
+from tests.catalogue.checked import PATHS
 from tests.real.archive_in_miniature import kernel
+from tests.real.controls import BUILDS, SEED, SEED_STATE
+from tests.real.controls import run as run_on
 from tests.real.test_host import wait_for
 
 CACHE = os.environ.get("XDG_CACHE_HOME")
@@ -402,3 +408,49 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+
+
+# --- kernels that were built, where there are some
+
+
+@pytest.fixture
+def built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> KernelImage:
+    """A kernel with controls, from the user's own cache."""
+    _own_cache(monkeypatch)
+    if shutil.which(EMULATOR) is None:
+        pytest.skip(f"{EMULATOR} is not installed")
+    try:
+        return images.image(request.param)
+    except ImageError:
+        pytest.skip(f"{request.param} is not there ('cowcatcher kernels build {request.param.partition('-')[0]}')")
+
+
+@pytest.mark.parametrize("built", BUILDS, indirect=True)
+@pytest.mark.parametrize("control", ["", "+fork-ignores-pins", "+reuse-by-mapcount"])
+def test_the_whole_catalogue_as_the_model_says(built: KernelImage, control: str) -> None:
+    tests = [parse_file(path) for path in PATHS]
+    image = images.image(built.name + control)
+    one = run_on(tests, [image])[image.name]
+    assert not one.lost
+    assert one.told
+    assert not one.differ
+
+
+@pytest.mark.parametrize("built", ["5.10-controls"], indirect=True)
+def test_the_seeds_bug(built: KernelImage) -> None:
+    """In the state of 5.9-rc4 the owner moves away from the frame that it has pinned; without the parameter not."""
+    (test,) = (parse_file(path) for path in PATHS if path.stem == SEED[0])
+    for control, stays in (("", True), (f"+{SEED_STATE}", False)):
+        (seen,) = vm.run_vm([test], images.image(built.name + control), trace=True)
+        assert seen.status == "ok", seen.reason
+        (pinned,) = seen.pinned.values()
+        (owner,) = (page for page in seen.pages if page.process == "parent")
+        assert (owner.pfn == pinned) is stays
+
+
+@pytest.mark.parametrize("built", BUILDS, indirect=True)
+def test_a_rule_that_a_kernel_does_not_know_is_a_panic(built: KernelImage) -> None:
+    test = parse("test t\nmemory { x = anon(1) }\nprocess p { store(x, 2) }\n")
+    (seen,) = vm.run_vm([test], replace(built, broken=("no-such-rule",)))
+    assert seen.status == "could not tell"
+    assert "built without a rule 'no-such-rule'" in seen.reason
