@@ -135,8 +135,7 @@ def _build(name: str, ran: Mapping[str, Ran]) -> Iterator[str]:
     yield ""
     for variant in variants(base.image):
         for test in (one := ran[variant.name]).differ:
-            yield f"- **{variant.name}, {test}**: {_difference(one.found[test])}"
-    yield ""
+            yield f"- **{variant.name}, {test}**: {_difference(one.found[test])}\n"
 
 
 def _figures(one: Ran) -> str:
@@ -222,8 +221,7 @@ def _why_never(test: Test, bases: Sequence[Ran], broken: Sequence[Ran]) -> str:
         return all(one.found[test.name].verdict is verdict for one in (*bases, *broken))
 
     if everywhere(Verdict.NOT_APPLICABLE):
-        reason = bases[0].found[test.name].reason.split(":")[0].split(";")[0]
-        return f"not applicable on these machines: {reason}"
+        return f"not applicable on these machines: {_short(bases[0].found[test.name].reason)}"
     if all(base.found[test.name].verdict is not Verdict.HOLDS for base in bases):
         if any(base.found[test.name].verdict is Verdict.VIOLATED for base in bases):
             return "it is violated already on kernels where nothing is broken"
@@ -238,6 +236,12 @@ def _why_never(test: Test, bases: Sequence[Ran], broken: Sequence[Ran]) -> str:
     if races:
         return "only a race shows it: in the model, another interleaving is violated on a control"
     return "it is about a rule that no control breaks"
+
+
+def _short(reason: str) -> str:
+    """Without the statement that it is about, and without details."""
+    statement, _, why = reason.partition(": ")
+    return (why if why and "(" in statement else reason).split(" (")[0]
 
 
 def _seed(traces: Mapping[str, Observation]) -> Iterator[str]:
