@@ -66,9 +66,10 @@ def count_swapcache(refcount: int) -> int:
 def free_idle_swapcache(refcount: int) -> int:
     """Drop the page from the swap cache first, if nobody needs the slot any more.
 
-    Without it a page that was swapped in by a read is copied at the next write for nothing.
+    Without it a page that was swapped in by a read is copied at the next write for nothing. A page that others map too
+    stays there: it will be copied anyway.
     """
-    return 1 if refcount <= 3 else 0
+    return 1 if refcount <= 2 else 0
 
 
 @decision("wp_can_reuse", source=WP)
