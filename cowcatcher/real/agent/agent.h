@@ -273,8 +273,9 @@ bool wait_for(pid_t pid); /* a child has ended; false if there is none */
 void leave_private(void); /* in a new test process */
 int keep_private(int fd); /* the same file, where test processes do not keep it; -1 with errno */
 
-/* net.c */
-int own_network(void); /* enter a namespace with a loopback device and nothing else; an errno or 0 */
+/* net.c; errnos, or 0 */
+int loopback_up(void); /* of the namespace that we are in */
+int own_network(void); /* enter a namespace with a loopback device and nothing else */
 int enter_network(int net); /* one made so before */
 int network_back(void); /* if in such a one, return to the one that the agent was started in */
 

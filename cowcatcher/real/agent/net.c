@@ -13,7 +13,7 @@
 static int home = -1; /* the namespace that the agent was started in */
 static bool away;
 
-static int loopback_up(void)
+int loopback_up(void)
 {
 	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -12,13 +12,11 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -447,16 +445,6 @@ static int start_server(void)
 
 /* ---- the client's side ---- */
 
-/* A machine that has just been started has a loopback interface, but not up. */
-static void bring_up_loopback(void)
-{
-	struct ifreq interface = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	ioctl(fd, SIOCSIFFLAGS, &interface); /* if that fails nothing can be mounted, which is reported */
-	close(fd);
-}
-
 /* Mounted nowhere: only the descriptor leads there. Soft: if the coordinator dies, what is in flight fails by itself. */
 static int mount_server(int port)
 {
@@ -490,7 +478,7 @@ static const char *lacks(void)
 {
 	int port;
 
-	bring_up_loopback();
+	loopback_up(); /* a machine that has just started has one that is down; if this fails, mounting does */
 	port = start_server();
 	if (port < 0)
 		return "a server on 127.0.0.1 could not be started";

@@ -23,7 +23,6 @@ const struct backend rxe = {.name = "rxe", .probe = no_rdma}, rxe_odp = {.name =
 
 #include <infiniband/verbs.h>
 #include <linux/netlink.h>
-#include <net/if.h>
 #include <poll.h>
 #include <rdma/ib_user_ioctl_cmds.h>
 #include <rdma/rdma_netlink.h>
@@ -52,15 +51,6 @@ static uint64_t *bounce;
 static void nap(void)
 {
 	nanosleep(&(struct timespec){.tv_nsec = 10 * 1000 * 1000}, NULL);
-}
-
-static void bring_loopback_up(void)
-{
-	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	ioctl(fd, SIOCSIFFLAGS, &lo); /* if that fails there will be no address, which is reported */
-	close(fd);
 }
 
 /* What `rdma link add rxe0 type rxe netdev lo` does. */
@@ -169,7 +159,7 @@ static const char *rxe_probe(void)
 	asked = true;
 	device = open_device();
 	if (!device && own_machine) {
-		bring_loopback_up();
+		loopback_up(); /* if that fails there will be no address, which is reported */
 		if (add_soft_roce())
 			return lacking = "the kernel has no soft-RoCE (CONFIG_RDMA_RXE: a full-flavour kernel)";
 		for (int waited = 0; !device && waited < DEVICE_MS; waited += 10, nap())
