@@ -4,6 +4,7 @@ The text, one item a line, all numbers decimal unless said otherwise:
 
     test ID TIMEOUT_MS TRACE            begins a test; TRACE 1: pages after every step, not only after the last
     actor p|t|d OWNER                   in order, from 0; actor 0 is the first process; OWNER: a thread's process
+    batched                             the per-CPU LRU batches are not flushed before each step
     map KIND TOUCH PAGES STRIDE LENGTH PROT      in order, from 0; TOUCH w, r or -; sizes in bytes; PROT as mprotect()
     cell MAPPING OFFSET VALUE           an initial value, in every page of the mapping
     pin BACKEND w|r                     in order, from 0; w: the device may write
@@ -184,6 +185,7 @@ class _Lowering:
         for i, actor in enumerate(order):
             owner = self.actors.index(actor.process) if actor.kind == "thread" else i
             self.lines.append(f"actor {actor.kind[0]} {owner}")
+        self._leave_batches()
         for mapping in self.test.memory:
             self._map(mapping)
         before = len(self.lines)
@@ -201,10 +203,23 @@ class _Lowering:
 
     # --- memory -------------------------------------------------------------------------------------------------
 
+    def _leave_batches(self) -> None:
+        """Pages just touched are in a CPU's batch, all of them or none: it is flushed as a whole."""
+        batched = [m.name for m in self.test.memory if "batched" in m.flags]
+        if batched and len(batched) < len(self.test.memory):
+            raise NotApplicable(
+                f"{batched[0]} is batched and others are not: the per-CPU LRU batches are flushed whole"
+            )
+        if batched and sum(a.kind == "process" for a in self.test.actors) > 1:
+            raise NotApplicable(
+                f"{batched[0]} is batched: a process that ends flushes its CPU's batches, and all share one"
+            )
+        if batched:
+            self.lines.append("batched")
+
     def _map(self, mapping: Mapping) -> None:
-        for flag, why in (("crowded", "1024 further processes"), ("batched", "control over the per-CPU LRU batches")):
-            if flag in mapping.flags:
-                raise NotApplicable(f"{mapping.name} is {flag}: that needs {why}")
+        if "crowded" in mapping.flags:
+            raise NotApplicable(f"{mapping.name} is crowded: that needs 1024 further processes")
         if mapping.kind.startswith("hugetlb") and not self.facilities.huge_pages:
             raise NotApplicable(f"{mapping.name}: no huge page to be had (see /proc/sys/vm/nr_hugepages)")
         kind = "thp" if "thp" in mapping.flags else mapping.kind.removesuffix("_zero")

@@ -423,7 +423,8 @@ def test_hugetlb_page(run: Run) -> None:
         ("x = anon(1)", "ksm_scan()", "daemon"),
         ("x = anon(1)", "migrate(x)", "memory node"),
         ("x = anon(1, crowded)", "q = vmsplice(x)", "1024"),
-        ("x = anon(1, batched)", "q = vmsplice(x)", "per-CPU"),
+        ("x = anon(1, batched); y = anon(2)", "q = vmsplice(x)", "flushed whole"),
+        ("x = anon(1, batched)", "fork(c) }\nprocess c { q = vmsplice(x)", "a process that ends"),
     ],
 )
 def test_what_cannot_be_had_here_is_named(memory: str, statement: str, missing: str, run: Run) -> None:

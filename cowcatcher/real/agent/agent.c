@@ -559,7 +559,8 @@ void flush_lru_batches(void)
 {
 	static char page[PAGE] __attribute__((aligned(PAGE)));
 
-	madvise(page, PAGE, MADV_COLD);
+	if (!test.batched)
+		madvise(page, PAGE, MADV_COLD);
 }
 
 /* The status of the test; *last is the step it ended with. */
@@ -884,6 +885,8 @@ int main(int argc, char **argv)
 			run_test();
 		else if (sscanf(line, "race %" SCNu64 " %" SCNu64, &runs, &seed) == 2)
 			race_test(runs, seed);
+		else if (!strcmp(line, "batched\n"))
+			test.batched = true;
 		else if (!read_actor(line) && !read_map(line) && !read_cell(line) && !read_pin(line) &&
 			 !read_step(line))
 			syntax(line);

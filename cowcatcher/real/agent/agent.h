@@ -162,6 +162,7 @@ struct server {
 struct test {
 	long id, timeout_ms;
 	int trace;
+	bool batched; /* pages stay in the per-CPU LRU batches into which touching put them */
 	int n_actors, n_slots, n_cells, n_steps, n_pins, n_prepared;
 	struct actor actors[MAX_ACTORS];
 	struct mapping maps[MAX_SLOTS];
