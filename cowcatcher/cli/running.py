@@ -18,8 +18,9 @@ from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.errors import LitmusError
 from cowcatcher.litmus.parser import parse_file
 from cowcatcher.real import images, recording
-from cowcatcher.real.host import Observation, Race, run_host
+from cowcatcher.real.host import Observation, run_host
 from cowcatcher.real.images import ImageError, KernelImage
+from cowcatcher.real.lower import Race
 from cowcatcher.real.qemu import Settings
 from cowcatcher.real.recording import HOST, Header, OnKernel, Options, Recorder, Recording, RecordingError
 from cowcatcher.real.vm import Job, Report, run_vms, usual_settings, version_of

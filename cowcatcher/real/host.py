@@ -14,7 +14,7 @@ from cowcatcher.litmus.ast import Test
 if TYPE_CHECKING:
     import subprocess
 
-    from cowcatcher.real.lower import Facilities, Lowered
+    from cowcatcher.real.lower import Facilities, Lowered, Race
 
 Status: TypeAlias = Literal["ok", "not applicable", "could not tell", "timeout", "crash"]
 #: What a register holds: a value, "ok" after a statement that gives none, an error's name.
@@ -55,14 +55,6 @@ class Done:
     result: Result | None
     outcome: Literal["value", "error", "signal", "killed", "not_run", "blocked", "iommu_fault", "refused"]
     pages: tuple[Page, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Race:
-    """How a test is raced: so many times, with delays drawn from ``seed``."""
-
-    runs: int = 1000
-    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)

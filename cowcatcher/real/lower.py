@@ -53,7 +53,6 @@ from cowcatcher.litmus.order import NoOrder, OrderedStep, argument, ordered
 from cowcatcher.litmus.printer import statement_text
 from cowcatcher.litmus.statements import SIGNATURES
 from cowcatcher.real.backends import BACKENDS, DIRECT_IO, OWN, Backend, Class, choose
-from cowcatcher.real.host import Race
 
 PAGE: Final = 4096
 HUGE_PAGE: Final = 2 << 20
@@ -86,6 +85,14 @@ NOT_HERE: Final = {
 
 class NotApplicable(Exception):
     """This test cannot be run here; the text names the statement and what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """How a test is raced: so many times, with delays drawn from ``seed``."""
+
+    runs: int = 1000
+    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cowcatcher.litmus.ast import Test
-from cowcatcher.real.host import Observation, Observed, Race, unobserved
+from cowcatcher.real.host import Observation, Observed, unobserved
 from cowcatcher.real.qemu import Lost, Machine, Settings
 
 if TYPE_CHECKING:
     import threading
 
     from cowcatcher.real.images import KernelImage
-    from cowcatcher.real.lower import Facilities, Lowered
+    from cowcatcher.real.lower import Facilities, Lowered, Race
 
 #: On one kernel. What costs that many machines is no question about single tests any more.
 MOST_LOST: Final = 5

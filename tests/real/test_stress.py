@@ -11,8 +11,8 @@ import pytest
 
 from cowcatcher.litmus import parse
 from cowcatcher.litmus.order import NoOrder, ordered
-from cowcatcher.real.host import Observation, Race, run_host, run_lowered
-from cowcatcher.real.lower import NotApplicable, lower
+from cowcatcher.real.host import Observation, run_host, run_lowered
+from cowcatcher.real.lower import NotApplicable, Race, lower
 
 from .test_host import PLAIN, SEED, agents, wait_for
 

@@ -15,7 +15,8 @@ from cowcatcher.kernels import kernel
 from cowcatcher.litmus import parse
 from cowcatcher.litmus.ast import Test
 from cowcatcher.real.build import BuildError, agent_path
-from cowcatcher.real.host import OK, Observation, Page, Race, Seen, facilities, run_host
+from cowcatcher.real.host import OK, Observation, Page, Seen, facilities, run_host
+from cowcatcher.real.lower import Race
 from cowcatcher.real.recording import Header, OnKernel, Options, Recorder, Recording, read
 from cowcatcher.report.prediction import Predicted, prediction_for
 from cowcatcher.report.record import Record, kernel_record

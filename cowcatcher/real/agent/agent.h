@@ -267,6 +267,23 @@ struct reply inflight_release(int pin);
 void inflight_close(int pin);
 bool ends_with_io(int mm); /* would a process wait, if its address space were to end now? */
 
+/* A backend that is nothing but its server; the probe is a function for each, since it is given no argument. */
+#define DIRECT_IO_BACKEND(name_, server_)                                                                              \
+	static const char *probe_server(void)                                                                          \
+	{                                                                                                              \
+		return inflight_probe(&server_);                                                                       \
+	}                                                                                                              \
+	const struct backend name_ = {                                                                                 \
+		.name = #name_,                                                                                        \
+		.probe = probe_server,                                                                                 \
+		.open = inflight_open,                                                                                 \
+		.hold = inflight_hold,                                                                                 \
+		.dma = inflight_dma,                                                                                   \
+		.release = inflight_release,                                                                           \
+		.close = inflight_close,                                                                               \
+		.server = &server_,                                                                                    \
+	}
+
 /* for servers */
 int await(struct server *server, int line, int n); /* n requests of the line have ended: 0 or ETIMEDOUT */
 bool readable(int fd, int milliseconds); /* within this time? */

@@ -231,18 +231,4 @@ static struct server server = {
 	.reads = true,
 };
 
-static const char *probe(void)
-{
-	return inflight_probe(&server);
-}
-
-const struct backend dm = {
-	.name = "dm",
-	.probe = probe,
-	.open = inflight_open,
-	.hold = inflight_hold,
-	.dma = inflight_dma,
-	.release = inflight_release,
-	.close = inflight_close,
-	.server = &server,
-};
+DIRECT_IO_BACKEND(dm, server);

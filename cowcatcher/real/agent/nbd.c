@@ -160,18 +160,4 @@ static struct server server = {
 	.writes = true,
 };
 
-static const char *probe(void)
-{
-	return inflight_probe(&server);
-}
-
-const struct backend nbd = {
-	.name = "nbd",
-	.probe = probe,
-	.open = inflight_open,
-	.hold = inflight_hold,
-	.dma = inflight_dma,
-	.release = inflight_release,
-	.close = inflight_close,
-	.server = &server,
-};
+DIRECT_IO_BACKEND(nbd, server);

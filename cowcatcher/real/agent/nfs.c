@@ -564,18 +564,4 @@ static int fail(int line, int n)
 
 static struct server server = {lacks, make, complete, fail, .writes = true, .reads = true};
 
-static const char *probe(void)
-{
-	return inflight_probe(&server);
-}
-
-const struct backend nfs = {
-	.name = "nfs",
-	.probe = probe,
-	.open = inflight_open,
-	.hold = inflight_hold,
-	.dma = inflight_dma,
-	.release = inflight_release,
-	.close = inflight_close,
-	.server = &server,
-};
+DIRECT_IO_BACKEND(nfs, server);
