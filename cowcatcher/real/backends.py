@@ -33,6 +33,10 @@ class Backend:
     ``late``: the device can be told to use memory that was released, and an IOMMU shows it. ``headroom``: bytes at the
     start of the memory that the device cannot use.
 
+    ``asked``: stands in for no other unless it is asked for. ``span``: bytes that a pin covers, whatever it names: it
+    is for a mapping with one page and one cell, and only writes that. ``may_force``: on some kernels it pins with
+    FOLL_FORCE, on others not, so it is for memory that can be written.
+
     ``config``: what a kernel must have been built with. ``modules``: loaded, where the kernel has them as modules, in
     the machine that runs it. ``machine``, ``devices``, ``append``: what that machine must be made with, as in
     ``qemu.Settings``.
@@ -47,6 +51,9 @@ class Backend:
     late: bool = False
     headroom: int = 0
     dirties: bool = True
+    asked: bool = False
+    span: int = 0
+    may_force: bool = False
     config: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     machine: str = ""
@@ -71,6 +78,10 @@ _ALL: Final = (
     Backend(
         "rxe_odp", Class.ODP, "on-demand-paging RDMA memory region",
         config=("RDMA_RXE", "INFINIBAND_USER_ACCESS", "INFINIBAND_ON_DEMAND_PAGING"), modules=_RXE,
+    ),
+    Backend(
+        "vivid", Class.LONGTERM, "V4L2 capture by vivid", headroom=1280, asked=True, span=57 << 12, may_force=True,
+        config=("VIDEO_VIVID",), modules=("vivid",),
     ),
     Backend("pipe", Class.PLAIN, "vmsplice to a pipe", writes=False, reads=True),
     Backend("zerocopy", Class.PLAIN, "datagram sent with MSG_ZEROCOPY", writes=False, reads=True,
@@ -132,7 +143,13 @@ def choose(
     there, first = set(usable), set(prefer)
 
     def fits(b: Backend) -> bool:
-        return b.name in there and b.kind is kind and (b.writes if writable else b.reads) and (forces or not b.forces)
+        return (
+            b.name in there
+            and b.kind is kind
+            and (b.writes if writable else b.reads)
+            and (forces or not b.forces)
+            and (b.name in first or not b.asked)
+        )
 
     ranked = sorted(
         (b for b in BACKENDS.values() if fits(b)),

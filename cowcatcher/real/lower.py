@@ -158,12 +158,17 @@ def lower(test: Test, facilities: Facilities | None = None, race: Race | None = 
         else [OrderedStep(a.name, i, statement) for a in test.actors for i, statement in enumerate(a.body)]
     )
 
-    def result(first_cell: int) -> Lowered:
-        return _Lowering(test, here, first_cell=first_cell, racing=race is not None).result(steps)
+    def result(first_cell: int, spans: abc.Mapping[str, int]) -> Lowered:
+        return _Lowering(test, here, first_cell=first_cell, spans=spans, racing=race is not None).result(steps)
 
-    lowered = result(0)
+    lowered = result(0, {})
     headroom = max((BACKENDS[name].headroom for name in lowered.backends), default=0)
-    return replace(result(headroom) if headroom else lowered, race=race)
+    spans = {
+        place.name: BACKENDS[name].span
+        for (_, place), name in zip(lowered.pins, lowered.backends, strict=True)
+        if BACKENDS[name].span
+    }
+    return replace(result(headroom, spans) if headroom else lowered, race=race)
 
 
 @dataclass
@@ -171,6 +176,7 @@ class _Lowering:
     test: Test
     facilities: Facilities
     first_cell: int = 0  # where in its page
+    spans: abc.Mapping[str, int] = field(default_factory=dict)  # of which mapping a pin covers more than its page
     lines: list[str] = field(default_factory=list)
     pins: list[tuple[str, Place]] = field(default_factory=list)
     backends: list[tuple[Backend, bool]] = field(default_factory=list)  # of each pin, and whether the device may write
@@ -178,6 +184,7 @@ class _Lowering:
     taken: dict[tuple[str, int], int] = field(default_factory=dict)  # in a race, by the statement that takes the pin
     released: set[str] = field(default_factory=set)
     scattered: set[str] = field(default_factory=set)  # mappings whose pages mremap() moved one by one
+    protected: set[str] = field(default_factory=set)  # mappings that mprotect() has taken a permission from
     events: list[str] = field(default_factory=list)
     stand_ins: list[str] = field(default_factory=list)
     racing: bool = False
@@ -232,6 +239,7 @@ class _Lowering:
         kind = "thp" if "thp" in mapping.flags else mapping.kind.removesuffix("_zero")
         stride = HUGE_PAGE if kind.startswith("hugetlb") else PAGE
         length = HUGE_PAGE if self._wants_huge_page(mapping) else mapping.pages * stride
+        length = max(length, self.spans.get(mapping.name, 0))
         touch = "r" if mapping.kind == "anon_zero" else "w" if mapping.cells and mapping.kind != "file_private" else "-"
         number = self.test.memory.index(mapping)
         self.lines.append(f"map {kind} {touch} {mapping.pages} {stride} {length} {PROT[mapping.prot]}")
@@ -288,7 +296,7 @@ class _Lowering:
         elif place is not None:
             mapping, what = self._mapping(place)
             word = op in ("load", "store", *REMOTE)
-            whole = place.index is None and not word
+            whole = (place.index is None or what.name in self.spans) and not word
             page, value = WHOLE if whole else place.index or 0, number
             offset = self._cell_offset(what, place) if word else 0
             if what.name in self.scattered and whole:
@@ -299,6 +307,8 @@ class _Lowering:
                 self.scattered.add(what.name)
             elif op == "mprotect":
                 value = PROT[argument(statement, 1)]
+                if argument(statement, 1) != "RW":
+                    self.protected.add(what.name)
             elif op == "madvise":
                 value = self._advice(statement)
             elif op not in PLAIN:
@@ -368,6 +378,10 @@ class _Lowering:
             raise NotApplicable(f"{text}: older kernels pin it for writing all the same, {backend.what} does not")
         if forces and not backend.forces and self._may_be_unwritable(mapping):
             raise NotApplicable(f"{text}: {backend.what} does not override a protection, as this pin does (FOLL_FORCE)")
+        if backend.span:
+            self._refuse_to_span(text, backend, mapping)
+        if backend.may_force and self._is_unwritable(mapping):
+            raise NotApplicable(f"{text}: some kernels let {backend.what} override a protection, some do not")
         if kind in (Class.LONGTERM, Class.PLAIN) and backend.name != OWN.get(op):
             self.stand_ins.append(f"{backend.what} for {text}")
         return backend, writable
@@ -375,6 +389,18 @@ class _Lowering:
     def _may_be_unwritable(self, mapping: Mapping) -> bool:
         protects = (s for a in self.test.actors for s in a.body if s.op == "mprotect" and argument(s) == mapping.name)
         return mapping.prot == "R" or any(argument(s, 1) != "RW" for s in protects)
+
+    def _is_unwritable(self, mapping: Mapping) -> bool:
+        """May it be, when the pin is taken?"""
+        if self.racing:
+            return self._may_be_unwritable(mapping)
+        return mapping.prot == "R" or mapping.name in self.protected
+
+    def _refuse_to_span(self, text: str, backend: Backend, mapping: Mapping) -> None:
+        if mapping.pages > 1:
+            raise NotApplicable(f"{text}: {backend.what} covers {backend.span} bytes, more than the pages of a mapping")
+        if len(mapping.cells) > 1:
+            raise NotApplicable(f"{text}: {backend.what} writes a whole picture, which has room for one cell")
 
     def _prepare_race(self, schedule: Sequence[OrderedStep]) -> None:
         """The pins come first: an actor may use one that stands before the actor that takes it."""
@@ -433,13 +459,17 @@ class _Lowering:
             raise NotApplicable(f"{text}: {backend.what} refuses to use memory once it is released")
         if statement.op == "dma_write" and not writable:
             raise NotApplicable(f"{text}: {backend.what} only reads this memory")
+        if statement.op == "dma_read" and backend.span:
+            raise NotApplicable(f"{text}: {backend.what} reads no memory")
         if statement.op == "dma_read" and backend.kind in DIRECT_IO.values() and writable:
             raise NotApplicable(f"{text}: a direct read writes memory and does not read it")
         return number
 
     def _none_of(self, kind: Class, writable: bool) -> str:
         """Nothing here takes such a pin: what would, and why it does not."""
+        asked = set(self.facilities.prefer)
         able = [b for b in BACKENDS.values() if b.kind is kind and (b.writes if writable else b.reads)]
+        able = [b for b in able if not b.asked or b.name in asked]
         there = {b.name: self.facilities.backends.get(b.name, "not on this machine") for b in able}
         lacks = [f"{BACKENDS[name].what}: {lack}" for name, lack in there.items() if lack]  # the rest is no stand-in
         what = f"{'writable' if writable else 'read-only'} {kind}"

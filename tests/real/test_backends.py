@@ -14,7 +14,8 @@ from cowcatcher.kernels import Kernel, kernel_of_release
 from cowcatcher.litmus import parse
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.catalogue import find
-from cowcatcher.real import vm
+from cowcatcher.real import images, vm
+from cowcatcher.real.compare import Verdict, evaluate
 from cowcatcher.real.host import Observation, backends_here, run_host
 from cowcatcher.real.images import KernelImage
 
@@ -102,6 +103,70 @@ device d {
 always r1 == 6 and r2 == 8 and r3 == 4 and r4 == 5 and r5 == 7
 """
 
+#: Pictures in memory that fork, mprotect, reclaim, a write-protection and a new program meet, two pins of one page,
+#: and one that is released before the fork.
+PICTURES = (
+    """
+test pictures_and_fork
+memory { x = anon(1) }
+process p { a = pin(x, WRITE|LONGTERM); fork(q); store(x, 2); post(e); await(f); r = load(x) }
+process q { await(g); c = load(x) }
+device d { await(e); dma_write(a, 3); post(f); post(g) }
+always r == 3 and c == 1 and same_page(p:x, a)
+""",
+    """
+test pictures_and_mprotect
+memory { x = anon(1) }
+process p { a = pin(x, WRITE|LONGTERM); mprotect(x, R); mprotect(x, RW); store(x, 2); post(e); await(f); r = load(x) }
+device d { await(e); dma_write(a, 3); post(f) }
+always r == 3
+""",
+    """
+test pictures_and_swap
+memory { x = anon(1) }
+process p { a = pin(x, WRITE|LONGTERM); madvise(x, PAGEOUT); b = load(x); store(x, 2); post(e); await(f); r = load(x) }
+device d { await(e); dma_write(a, 3); post(f) }
+always b == 1 and r == 3
+""",
+    """
+test pictures_and_uffd
+memory { x = anon(1) }
+process p { a = pin(x, WRITE|LONGTERM); uffd_wp(x); uffd_wp_resolve(x); store(x, 2); post(e); await(f); r = load(x) }
+device d { await(e); dma_write(a, 3); post(f) }
+always r == 3
+""",
+    """
+test pictures_and_exec
+memory { x = memfd(1) }
+process p { fork(c); vfork(b); a = pin(x, WRITE|LONGTERM); munmap(x); post(e) }
+process b { r0 = exec(); exit() }
+process c { await(f); r = load(x) }
+device d { await(e); dma_write(a, 2); post(f) }
+always r == 2
+""",
+    """
+test pictures_in_one_page
+memory { x = anon(1); y = shared_anon(2) }
+process p {
+    a = pin(x, WRITE|LONGTERM); b = pin(y, WRITE|LONGTERM); c = pin(x, WRITE|LONGTERM)
+    fork(q); store(x, 4); post(e); await(f); r1 = load(x); r2 = load(y); post(h)
+}
+process q { await(h); r3 = load(x); r4 = load(y) }
+device d {
+    await(e); dma_write(b, 5); unpin(b); dma_write(a, 6); unpin(a); dma_write(c, 7); dma_write(c, 8); post(f)
+}
+always r1 == 8 and r2 == 5 and r3 == 1 and r4 == 5
+""",
+    """
+test pictures_before_fork
+memory { x = anon(1) }
+process p { a = pin(x, WRITE|LONGTERM); post(e); await(f); fork(q); store(x, 2); r = load(x) }
+process q { c = load(x) }
+device d { await(e); dma_write(a, 3); unpin(a); post(f) }
+always r == 2 and c == 3
+""",
+)
+
 
 def test_xdp_on_this_kernel(agent: Path) -> None:
     lack = backends_here((str(agent),))["xdp"]
@@ -184,3 +249,17 @@ def test_nfs(installed: KernelImage, agent: Path) -> None:
     report = vm.run_image(tests, installed, agent=agent)
     assert report.problems == ()
     compare_all(tests, report.observations, kernel_of_release(vm.version_of(installed)))
+
+
+def test_vivid(installed: KernelImage, agent: Path) -> None:
+    """It is in full flavours only."""
+    full = next((image for image in images.installed() if not vm.backends_of(image)["vivid"]), None)
+    if full is None:
+        pytest.skip("no kernel with vivid is installed ('cowcatcher kernels install 6.1-full')")
+    tests = [parse(text) for text in PICTURES]
+    report = vm.run_image(tests, full, agent=agent, prefer=("vivid",))
+    assert report.problems == ()
+    compare_all(tests, report.observations, kernel_of_release(vm.version_of(full)))
+    assert {name for run in report.observations for name in run.backends.values()} == {"vivid"}
+    forked = evaluate(tests[0], report.observations[0])
+    assert [claim.verdict for claim in forked] == [Verdict.HOLDS]

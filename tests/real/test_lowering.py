@@ -8,7 +8,7 @@ import pytest
 
 from cowcatcher.litmus.parser import parse
 from cowcatcher.real.backends import BACKENDS, promised
-from cowcatcher.real.lower import Facilities, NotApplicable, lower
+from cowcatcher.real.lower import Facilities, Lowered, NotApplicable, lower
 
 EVERYTHING = dict.fromkeys(BACKENDS, "")
 
@@ -58,3 +58,51 @@ def test_modules_count_only_where_they_are() -> None:
     config = "\n".join(f"CONFIG_{option}=m" for b in BACKENDS.values() for option in b.config)
     assert not any(promised(config, modules=True).values())
     assert promised(config, modules=False)["rxe"]
+
+
+def of_vivid(memory: str, actors: str) -> Lowered:
+    test = parse(f"test t\nmemory {{ {memory} }}\n{actors}\nnever r == EIO")
+    return lower(test, Facilities(backends=EVERYTHING, prefer=("vivid",)))
+
+
+def test_vivid_is_taken_when_asked_for_only() -> None:
+    statement = "pin(x, WRITE|LONGTERM)"
+    assert backend_of(statement, prefer=("vivid",)) == "vivid"
+    with pytest.raises(NotApplicable, match="fixed buffer: not on this machine") as refused:
+        backend_of(statement, {"vivid": ""})
+    assert "vivid" not in str(refused.value)
+
+
+def test_a_mapping_is_as_long_as_what_vivid_pins() -> None:
+    lowered = of_vivid("x = anon(1); y = anon(2)", "process p { r = vfio_map(x[0]); mprotect(x[0], R); store(y, 3) }")
+    span, headroom = BACKENDS["vivid"].span, BACKENDS["vivid"].headroom
+    assert [line for line in lowered.lines if line.startswith(("map", "cell"))] == [
+        f"map anon w 1 4096 {span} 3",
+        f"cell 0 {headroom} 1",
+        "map anon w 1 4096 4096 3",
+        f"cell 1 {headroom} 2",
+    ]
+    assert [line for line in lowered.lines if line.startswith("step")] == [
+        "step 0 pin 0 -1 0 0 0 0",
+        "step 0 mprotect 0 -1 0 0 1 0",
+        f"step 0 store 1 0 {headroom} 0 3 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("memory", "actors", "reason"),
+    [
+        (
+            "x = anon(1)",
+            "process p { q = vfio_map(x); post(e) }\ndevice d { await(e); r = dma_read(q) }",
+            "reads no memory",
+        ),
+        ("x = anon(1, pages=2)", "process p { r = vfio_map(x) }", "more than the pages of a mapping"),
+        ("x = anon(a=1, b=2)", "process p { r = vfio_map(x) }", "room for one cell"),
+        ("x = anon(1, prot=R)", "process p { r = vfio_map(x) }", "some kernels let"),
+        ("x = anon(1)", "process p { mprotect(x, R); mprotect(x, RW); r = vfio_map(x) }", "some kernels let"),
+    ],
+)
+def test_not_by_vivid(memory: str, actors: str, reason: str) -> None:
+    with pytest.raises(NotApplicable, match=reason):
+        of_vivid(memory, actors)

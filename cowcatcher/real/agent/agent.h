@@ -256,7 +256,7 @@ static inline uint64_t pin_offset(const struct step *step)
 }
 
 /* One each in a file of its name */
-extern const struct backend uring, vfio, rxe, rxe_odp, xdp, pipe_backend, zerocopy, dm, loop, nbd, fuse, nfs;
+extern const struct backend uring, vfio, rxe, rxe_odp, xdp, vivid, pipe_backend, zerocopy, dm, loop, nbd, fuse, nfs;
 
 /* inflight.c: what every backend with a server has for its functions */
 const char *inflight_probe(struct server *server);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 const struct backend *const backends[] = {
-	&uring, &vfio, &rxe, &rxe_odp, &xdp, &pipe_backend, &zerocopy, &dm, &loop, &nbd, &fuse, &nfs,
+	&uring, &vfio, &rxe, &rxe_odp, &xdp, &vivid, &pipe_backend, &zerocopy, &dm, &loop, &nbd, &fuse, &nfs,
 };
 
 enum { N_BACKENDS = sizeof(backends) / sizeof(backends[0]) };
