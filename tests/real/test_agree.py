@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from cowcatcher.agree.judge import Status, judge
 from cowcatcher.agree.keep import keep
 from cowcatcher.agree.shrink import smaller
 from cowcatcher.agree.under_test import Host, host
+from cowcatcher.cli import main
 from cowcatcher.kernels import UnknownKernel, kernel, kernel_of_release
 from cowcatcher.litmus import check, parse, parse_file, to_text
 from cowcatcher.litmus.ast import Test
@@ -233,3 +235,30 @@ def test_who_dies_of_what() -> None:
     assert isinstance(said, Expected)
     assert said.deaths == {"c": "SIGSEGV", "d": "exit"}
     assert {key: page.mapcount for key, page in said.pages.items()} == {("p", "x", 0): 1}
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("need_rings", "here")
+def test_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["agree", "--count", "20", "--seed", "3", "--keep", str(tmp_path), "--json"]) == 0
+    (on,) = json.loads(capsys.readouterr().out)["kernels"]
+    assert on["tests"] == 20 == on["agree"] + on["not_applicable"]
+    assert on["go_on"] is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("need_rings", "need_frames", "agent")
+def test_from_a_shell_against_a_wrong_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["agree", "--count", "40", "--kernel", "v5.9-rc4", "--keep", str(tmp_path / "new")]
+    assert main(words) == 1
+    said = capsys.readouterr().out
+    assert f"kept in {tmp_path / 'new'}" in said
+    assert " disagrees; made smaller:" in said
+
+
+@pytest.mark.parametrize("words", ["--kernel v99", "--device crystal", "--on 1.0", "--count 0", "--first -1"])
+def test_mistakes_on_the_command_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["agree", *words.split()]) == 2
+    assert capsys.readouterr().err.startswith("cowcatcher: ")
