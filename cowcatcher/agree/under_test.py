@@ -93,7 +93,7 @@ class Virtual:
 
 def virtual(image: KernelImage, model: Kernel, stop: threading.Event, *, prefer: Sequence[str] = ()) -> Virtual:
     """Boots it once, to ask what it has: each of its backends is tried. ``stop`` ends its machines, from any thread."""
-    hoped = Facilities(swap=True, soft_dirty=True, backends=backends_of(image))
+    hoped = Facilities.of_virtual(backends_of(image))
     tests = [_HUGE, *pins_to_try(hoped)]
     report = run_image(tests, image, timeout=TIMEOUT, stop=stop)
     if report.facilities is None:

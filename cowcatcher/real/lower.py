@@ -72,13 +72,12 @@ REGISTRATIONS: Final = {"io_uring_register", "ibv_reg_mr", "vfio_map", "xdp_umem
 DIRECT: Final = {"dio_read", "dio_write"}
 PLAIN: Final = {
     "load", "store", "fork", "vfork", "exit", "exec", "wait", "post", "await", "munmap", "mprotect", "mremap", "mlock",
-    "madvise", "clear_refs", "uffd_wp", "uffd_wp_resolve", "unpin", "dma_read", "dma_write",
+    "madvise", "clear_refs", "uffd_wp", "uffd_wp_resolve", "unpin", "dma_read", "dma_write", "ksm_scan",
 }  # fmt: skip
 REMOTE: Final = {
     "process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write",
 }  # fmt: skip
 NOT_HERE: Final = {
-    "ksm_scan": "it would switch on a daemon that scans every process of this machine",
     "migrate": "moving a chosen page needs a second memory node",
 }
 
@@ -106,9 +105,18 @@ class Facilities:
     backends: abc.Mapping[str, str] = field(default_factory=lambda: {"uring": "", "pipe": ""})
     #: Which of them to take where there is a choice.
     prefer: tuple[str, ...] = ()
+    #: What the machine lacks for ksm_scan(): "" if nothing.
+    ksm: str = "it would switch on a daemon that scans every process of this machine; a virtual one (--on) can do it"
+
+    @classmethod
+    def of_virtual(cls, backends: abc.Mapping[str, str], prefer: Sequence[str] = ()) -> Facilities:
+        """What a virtual machine has, for all that is known before it has told."""
+        return cls(swap=True, soft_dirty=True, backends=backends, prefer=tuple(prefer), ksm="")
 
     def __hash__(self) -> int:
-        return hash((self.swap, self.soft_dirty, self.huge_pages, frozenset(self.backends.items()), self.prefer))
+        return hash(
+            (self.swap, self.soft_dirty, self.huge_pages, frozenset(self.backends.items()), self.prefer, self.ksm)
+        )
 
 
 class LoweredStep(NamedTuple):
@@ -280,6 +288,8 @@ class _Lowering:
         number = next((a.value for a in statement.args if isinstance(a, Number)), 0)
         if op == "clear_refs" and not self.facilities.soft_dirty:
             raise NotApplicable(f"{text}: this kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)")
+        if op == "ksm_scan" and self.facilities.ksm:
+            raise NotApplicable(f"{text}: {self.facilities.ksm}")
         if op in ("dma_read", "dma_write", "unpin"):
             assert place is not None
             pin = target = self._used_pin(statement, place)
@@ -426,6 +436,8 @@ class _Lowering:
         statement, text = step.statement, statement_text(step.statement)
         actors = {a.name: a for a in self.test.actors}
         process = actors[step.actor].process
+        if statement.op == "ksm_scan":
+            raise NotApplicable(f"{text}: a whole scan takes longer than a race")
         if statement.op in ("dma_read", "dma_write") and actors[step.actor].kind != "device":
             raise NotApplicable(f"{text} in {step.actor}: only a device accesses memory through a pin here")
         if statement.op != "mremap":

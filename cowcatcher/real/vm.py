@@ -148,7 +148,7 @@ def run_image(
 
     seen: dict[int, Observation] = {}
     lowered: list[Lowered] = []
-    hoped = Facilities(swap=True, soft_dirty=True, backends=backends_of(image), prefer=tuple(prefer))
+    hoped = Facilities.of_virtual(backends_of(image), prefer)
     ran = _Kernel(name or image.name, image, agent, settings, stop, hoped)
     places: list[int] = []  # of the lowered ones
 
@@ -272,7 +272,12 @@ class _Kernel:
     def facilities(self) -> Facilities | None:
         if not self.facts:
             return None
-        return replace(self.hoped, swap=self.facts.get("swap") == "1", soft_dirty=self.facts.get("soft_dirty") == "1")
+        return replace(
+            self.hoped,
+            swap=self.facts.get("swap") == "1",
+            soft_dirty=self.facts.get("soft_dirty") == "1",
+            ksm="" if self.facts.get("ksm") == "1" else "this kernel merges no pages (CONFIG_KSM)",
+        )
 
     def report(self, observations: list[Observation]) -> Report:
         import time

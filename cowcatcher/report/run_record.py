@@ -80,7 +80,7 @@ def _would_add(header: Header, tests: Sequence[Record]) -> Record:
 def _fits_a_machine(test: Test) -> bool:
     """Would it run in a virtual machine, as far as can be told without one?"""
     try:
-        lower(test, Facilities(swap=True, soft_dirty=True, backends=promised(None, modules=True)))
+        lower(test, Facilities.of_virtual(promised(None, modules=True)))
     except (NotApplicable, NoOrder):
         return False
     return True

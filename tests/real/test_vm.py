@@ -25,7 +25,7 @@ from cowcatcher.real.qemu import EMULATOR, Settings, VmError
 
 from .test_host import PLAIN, wait_for
 
-NONE = parse(PLAIN.replace("test plain", "test none").replace("store(x, 2)", "ksm_scan()"))
+NONE = parse(PLAIN.replace("test plain", "test none").replace("x = anon(1)", "x = anon(1, crowded)"))
 SWAPS = parse(PLAIN.replace("test plain", "test swaps").replace("store(x, 2)", "madvise(x, PAGEOUT)"))
 TEST = parse(PLAIN)
 

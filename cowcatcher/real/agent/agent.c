@@ -46,7 +46,7 @@ static const char *const op_names[N_OPS] = {
 	[CLEAR_REFS] = "clear_refs", [UFFD_WP] = "uffd_wp", [UFFD_WP_RESOLVE] = "uffd_wp_resolve", [PIN] = "pin", [VM_READ] = "vm_read", [VM_WRITE] = "vm_write",
 	[MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [HANG] = "hang", [CRASH] = "crash",
 	[WAIT] = "wait", [POST] = "post", [AWAIT] = "await", [UNPIN] = "unpin", [DMA_READ] = "dma_read",
-	[DMA_WRITE] = "dma_write",
+	[DMA_WRITE] = "dma_write", [KSM_SCAN] = "ksm_scan",
 };
 
 const char *const answer_names[] = {
@@ -337,9 +337,10 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 	case UNPIN:
 		*reply = unpin(st->target);
 		return HEARD;
+	case KSM_SCAN:
 	case DMA_READ:
 	case DMA_WRITE:
-		*reply = dma(st);
+		*reply = st->op == KSM_SCAN ? ksm_scan() : dma(st);
 		return reply->kind == ERROR && reply->value == ETIMEDOUT ? LATE : HEARD;
 	case FORK:
 	case VFORK:

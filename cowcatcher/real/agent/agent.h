@@ -45,7 +45,7 @@ enum op {
 	UFFD_WP_RESOLVE, PIN, VM_READ, VM_WRITE,
 	MEM_READ, MEM_WRITE, HANG, CRASH,
 	/* executed by the coordinator */
-	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE,
+	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE, KSM_SCAN,
 	/* not in the text */
 	MMAP, PREPARE, RESIDENT, THP_DISABLE, SPAWN, LET_GO, RACE,
 	N_OPS = MMAP,
@@ -229,6 +229,9 @@ bool racing(void);
 void race_on(int actor);
 const char *run_races(uint64_t runs, uint64_t seed, uint64_t *made);
 uint64_t number_of_frame(uint64_t frame);
+
+/* ksm.c */
+struct reply ksm_scan(void); /* ETIMEDOUT: the test's time is over */
 
 /* init.c */
 _Noreturn void run_as_init(void);

@@ -10,6 +10,7 @@
  *     init uptime MS              how long the kernel took until here
  *     init swap 0|1               is a swap area in use?
  *     init soft_dirty 0|1         does the kernel track which pages are written?
+ *     init ksm 0|1                can the kernel merge equal pages?
  *     init problem WHAT NAME ERRNO
  *     init ready                  from here on it is the agent that speaks
  *     init end STATUS             it has come to its end; the machine follows
@@ -42,6 +43,7 @@
 #define FILES "/tmp" /* where file mappings get their files */
 #define SWAP_FILE FILES "/swap"
 #define SWAP_SIZE (64 << 20)
+#define KSM "/sys/kernel/mm/ksm/"
 
 static void problem(const char *what, const char *name)
 {
@@ -195,12 +197,16 @@ static void make_ready(void)
 	load_modules();
 	set("/proc/sys/vm/nr_hugepages", "16");
 	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
+	set(KSM "pages_to_scan", "100000");
+	set(KSM "sleep_millisecs", "1");
+	set(KSM "smart_scan", "0"); /* since 6.7 it skips for some scans what did not merge */
 	uname(&name);
 	clock_gettime(CLOCK_BOOTTIME, &up);
 	printf("init release %s\n", name.release);
 	printf("init uptime %" PRIu64 "\n", (uint64_t)up.tv_sec * 1000 + (uint64_t)up.tv_nsec / 1000000);
 	printf("init swap %d\n", have_swap());
 	printf("init soft_dirty %d\n", have_soft_dirty());
+	printf("init ksm %d\n", access(KSM "run", W_OK) == 0);
 	printf("init ready\n");
 }
 
