@@ -7,6 +7,7 @@ Exit status 1 if a kernel did what its model rules out.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,7 +176,7 @@ def _row(one: Ran, base: Ran) -> str:
         f", {one.lost} machines lost" if one.lost else ""
     )
     shown = _names(sorted(red)) or ("none: only a race shows it" if control in _RACES else "none")
-    return f"| `+{control}` | {says[control]} | {answers} | {agree} | {shown} | {_names(sorted(green)) or 'none'} |"
+    return _cells(f"`+{control}`", says[control], answers, agree, shown, _names(sorted(green)) or "none")
 
 
 _RACES = {control.rule for control in CONTROLS if not control.seen}
@@ -183,6 +184,11 @@ _RACES = {control.rule for control in CONTROLS if not control.seen}
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names)
+
+
+def _cells(*cells: str) -> str:
+    """A row of a table. A bar would begin another cell, in code as well."""
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _difference(one: Comparison) -> str:
@@ -212,7 +218,7 @@ def _never_red(tests: Sequence[Test], builds: Sequence[str], ran: Mapping[str, R
     )
     yield "| reason | tests |\n|---|---|"
     for reason, names in sorted(reasons.items(), key=lambda item: -len(item[1])):
-        yield f"| {reason} | {_names(names)} |"
+        yield _cells(reason, _names(names))
     yield ""
 
 
@@ -239,9 +245,8 @@ def _why_never(test: Test, bases: Sequence[Ran], broken: Sequence[Ran]) -> str:
 
 
 def _short(reason: str) -> str:
-    """Without the statement that it is about, and without details."""
-    statement, _, why = reason.partition(": ")
-    return (why if why and "(" in statement else reason).split(" (")[0]
+    """Without the statement or mapping that it is about, and without details: one row for each reason."""
+    return re.sub(r"^(.*\)|\S+|\S+ is \S+): ", "", reason).split(" (")[0]
 
 
 def _seed(traces: Mapping[str, Observation]) -> Iterator[str]:
@@ -260,8 +265,8 @@ def _seed(traces: Mapping[str, Observation]) -> Iterator[str]:
         yield "|---|---|" + "---|" * len(processes)
         for done in seen.log:
             frames = {page.process: _frame(page) for page in done.pages}
-            cells = " | ".join(frames.get(p, "") for p in processes)
-            yield f"| {done.actor}: `{done.statement}` | {'' if done.result is None else done.result} | {cells} |"
+            came = "" if done.result is None else str(done.result)
+            yield _cells(f"{done.actor}: `{done.statement}`", came, *(frames.get(p, "") for p in processes))
         yield ""
 
 

@@ -21,6 +21,7 @@ from cowcatcher.real.images import ImageError, KernelImage, NoSuchControl
 from cowcatcher.real.kernel_build import BuildFailed
 from cowcatcher.real.qemu import EMULATOR
 from tests.catalogue.checked import PATHS
+from tests.real import controls as page_of_controls
 from tests.real.archive_in_miniature import kernel
 from tests.real.controls import BUILDS, SEED, SEED_STATE
 from tests.real.controls import run as run_on
@@ -455,3 +456,24 @@ def test_a_rule_that_a_kernel_does_not_know_is_a_panic(built: KernelImage) -> No
     assert seen.status == "could not tell"
     log = seen.reason.rpartition("all of it: ")[2].rstrip(")")
     assert "this kernel was built without a rule 'no-such-rule'" in Path(log).read_text()
+
+
+# --- the page
+
+
+@pytest.mark.parametrize(
+    ("reason", "short"),
+    [
+        ("ref = get(buf, WRITE|LONGTERM): only vmsplice's is to be had (io_uring)", "only vmsplice's is to be had"),
+        ("p: io = dio_read(heap, NFS): a process waits", "a process waits"),
+        ("buf is batched: all share one", "all share one"),
+        ("heap: no huge page to be had (see /proc/sys/vm/nr_hugepages)", "no huge page to be had"),
+        ("no AF_XDP packet area here: there is none", "no AF_XDP packet area here: there is none"),
+    ],
+)
+def test_reasons_are_grouped(reason: str, short: str) -> None:
+    assert page_of_controls._short(reason) == short
+
+
+def test_a_bar_does_not_end_a_cell() -> None:
+    assert page_of_controls._cells("`get(x, WRITE|LONGTERM)`", "3") == r"| `get(x, WRITE\|LONGTERM)` | 3 |"
