@@ -848,6 +848,7 @@ int main(int argc, char **argv)
 		start_process(atoi(argv[2]));
 	}
 	if (argc == 2 && !strcmp(argv[1], "--backends")) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		print_backends();
 		return 0;
 	}

@@ -121,6 +121,8 @@ static int fail(int line, int n)
 
 static void remove_all(void)
 {
+	static const char zeroes[SECTOR] __attribute__((aligned(SECTOR)));
+
 	for (int line = 0; line < MAX_LINES; line++) {
 		int error = load(line, FAILING);
 
@@ -129,6 +131,9 @@ static void remove_all(void)
 		resume(line);
 		for (int i = 0; i < REMOVE_TRIES && simple(DM_DEV_REMOVE, line, 0) == EBUSY; i++)
 			poll(NULL, 0, 20);
+		/* As it was found: the next one looks whether the disk is empty. */
+		if (pwrite(ram_disk, zeroes, SECTOR, (off_t)line * LINE_SECTORS * SECTOR) != SECTOR)
+			break;
 	}
 }
 
@@ -158,7 +163,8 @@ static int stand_by(void)
 		for (int fd = 0; fd < FIRST_PRIVATE; fd++)
 			if (fd != ends[0])
 				close(fd);
-		control = dup(control); /* to where it is not closed next */
+		control = dup(control); /* to where they are not closed next */
+		ram_disk = dup(ram_disk);
 		leave_private();
 		if (read(ends[0], &none, 1) == 0)
 			remove_all();

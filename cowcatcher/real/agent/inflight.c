@@ -202,44 +202,54 @@ struct reply inflight_hold(const struct request *rq)
 
 /* ---- the life of a pin ---- */
 
-static bool add_flight(int pin, int line, int step, uint64_t offset)
+static int add_flight(int pin, int line, int step, uint64_t offset)
 {
-	if (line < 0 || of_pin[pin].n == MAX_FLIGHTS)
-		return false;
+	if (of_pin[pin].n == MAX_FLIGHTS)
+		return ENOBUFS;
 	of_pin[pin].flights[of_pin[pin].n++] = (struct flight){line, step, offset, false};
-	return true;
+	return 0;
 }
 
 /* What the test will want of this pin is known beforehand. Keepers first: if a page cannot be had, it is they that fail. */
-int inflight_open(int pin)
+static int plan_flights(int pin)
 {
 	struct server *server = test.pins[pin].backend->server;
 	uint64_t stride = 0;
+	int line, error = 0;
 
-	submitted[pin] = of_pin[pin].n = 0;
-	for (int i = 0; i < test.n_steps; i++) {
+	for (int i = 0; i < test.n_steps && !error; i++) {
 		const struct step *step = &test.steps[i];
-		int line;
 
 		if (step->op != PIN || step->target != pin)
 			continue;
 		stride = test.maps[step->slot].stride;
-		line = take_line(server);
-		if (line < 0)
+		if ((line = take_line(server)) < 0)
 			return errno;
 		test.pins[pin].fd = server->lines[line].fd;
-		for (int page = 0; page < (step->page == WHOLE ? test.maps[step->slot].pages : 1); page++)
-			add_flight(pin, line, KEEPER, page * stride);
+		for (int page = 0; page < (step->page == WHOLE ? test.maps[step->slot].pages : 1) && !error; page++)
+			error = add_flight(pin, line, KEEPER, page * stride);
 	}
-	for (int i = 0; i < test.n_steps; i++) {
+	for (int i = 0; i < test.n_steps && !error; i++) {
 		const struct step *step = &test.steps[i];
-		bool dma = step->op == DMA_READ || step->op == DMA_WRITE;
 
-		errno = ENOBUFS;
-		if (dma && step->target == pin && !add_flight(pin, take_line(server), i, step->page * stride + step->offset))
+		if ((step->op != DMA_READ && step->op != DMA_WRITE) || step->target != pin)
+			continue;
+		if ((line = take_line(server)) < 0)
 			return errno;
+		error = add_flight(pin, line, i, step->page * stride + step->offset);
 	}
-	return 0;
+	return error;
+}
+
+int inflight_open(int pin)
+{
+	int error;
+
+	submitted[pin] = of_pin[pin].n = 0;
+	error = plan_flights(pin);
+	if (error)
+		inflight_close(pin); /* the lines that were taken are the next test's */
+	return error;
 }
 
 struct reply inflight_dma(int pin, const struct step *step)

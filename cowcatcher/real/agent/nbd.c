@@ -85,6 +85,16 @@ static void *open_device(void *arg)
 	return NULL;
 }
 
+/* With EBUSY in errno, when a client serves it already. */
+static bool in_use(int line)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/sys/block/nbd%d/pid", line);
+	errno = EBUSY;
+	return access(path, F_OK) == 0;
+}
+
 /* Both threads end with the device, which ends with the sockets. */
 static int make(int line, int *fd)
 {
@@ -96,13 +106,20 @@ static int make(int line, int *fd)
 
 	snprintf(opening.path, sizeof(opening.path), "/dev/nbd%d", line);
 	device = keep_private(open(opening.path, O_RDWR | O_CLOEXEC));
-	if (device < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+	if (device < 0 || in_use(line) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return errno;
 	sockets[line] = keep_private(ends[0]);
-	if (ioctl(device, NBD_SET_BLKSIZE, (unsigned long)SECTOR) < 0 ||
-	    ioctl(device, NBD_SET_SIZE_BLOCKS, (unsigned long)(DEVICE_SIZE / SECTOR)) < 0 ||
-	    ioctl(device, NBD_SET_SOCK, (unsigned long)ends[1]) < 0)
-		return errno;
+	/* The socket first: it is refused if the device is somebody else's. The size is not, and would change his. */
+	if (ioctl(device, NBD_SET_SOCK, (unsigned long)ends[1]) < 0 ||
+	    ioctl(device, NBD_SET_BLKSIZE, (unsigned long)SECTOR) < 0 ||
+	    ioctl(device, NBD_SET_SIZE_BLOCKS, (unsigned long)(DEVICE_SIZE / SECTOR)) < 0) {
+		int error = errno;
+
+		close(ends[1]);
+		close(sockets[line]);
+		close(device);
+		return error;
+	}
 	close(ends[1]);
 	if (pthread_create(&runner, NULL, run_device, (void *)(intptr_t)device) ||
 	    pthread_create(&opener, NULL, open_device, &opening))

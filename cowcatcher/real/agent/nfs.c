@@ -476,13 +476,19 @@ static int mount_server(int port)
 
 static const char *lacks(void)
 {
-	int port;
+	int port, error;
 
-	loopback_up(); /* a machine that has just started has one that is down; if this fails, mounting does */
+	/* In a network of its own, so that a host's is left alone; a kernel without namespaces is in a machine of ours. */
+	if (own_network() && (!own_machine || loopback_up()))
+		return errno == EPERM ? "only root may mount NFS" : "there is no network namespace to be had";
 	port = start_server();
+	if (port >= 0)
+		root = mount_server(port);
+	error = errno;
+	network_back();
+	errno = error;
 	if (port < 0)
 		return "a server on 127.0.0.1 could not be started";
-	root = mount_server(port);
 	if (root >= 0)
 		return NULL;
 	return errno == ENODEV || errno == EPROTONOSUPPORT ? "the kernel has no NFS version 3"

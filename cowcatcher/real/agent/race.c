@@ -580,7 +580,9 @@ static void answer_calls(void)
 		if (op == UNPIN)
 			it->answer = release(it->pin);
 		else {
+			pthread_mutex_lock(&device_lock);
 			it->answer = test.pins[it->pin].backend->release(it->pin);
+			pthread_mutex_unlock(&device_lock);
 			race.taking[it->pin] = false;
 		}
 		__atomic_store_n(&it->call, 0, __ATOMIC_SEQ_CST);
@@ -732,10 +734,8 @@ static bool run_once(uint64_t run)
 		n_runners++;
 		if (test.actors[a].kind != DEVICE)
 			tell(a, &rq);
-		else if (pthread_create(&threads[a], NULL, device_thread, (void *)(intptr_t)a)) {
-			runner(a)->doing = ABSENT;
-			return false;
-		}
+		else if (pthread_create(&threads[a], NULL, device_thread, (void *)(intptr_t)a))
+			unkillable(); /* those that were made wait for a start that will not come */
 	}
 	start_all(n_runners);
 	while (!settled()) {

@@ -125,8 +125,15 @@ static int make_namespace(struct area *a)
 {
 	int error = own_network();
 
-	if (!error && !furnish(a))
+	if (!error && !furnish(a)) {
+		const int made[] = {a->net, a->packets, a->map, a->program};
+
 		error = errno;
+		for (int i = 0; i < 4; i++)
+			if (made[i] > 0)
+				close(made[i]);
+		memset(a, 0, sizeof(*a)); /* to be tried again */
+	}
 	return network_back() ? errno : error;
 }
 
