@@ -73,13 +73,11 @@ DIRECT: Final = {"dio_read", "dio_write"}
 PLAIN: Final = {
     "load", "store", "fork", "vfork", "exit", "exec", "wait", "post", "await", "munmap", "mprotect", "mremap", "mlock",
     "madvise", "clear_refs", "uffd_wp", "uffd_wp_resolve", "unpin", "dma_read", "dma_write", "ksm_scan",
+    "migrate",
 }  # fmt: skip
 REMOTE: Final = {
     "process_vm_readv": "vm_read", "process_vm_writev": "vm_write", "peek": "mem_read", "poke": "mem_write",
 }  # fmt: skip
-NOT_HERE: Final = {
-    "migrate": "moving a chosen page needs a second memory node",
-}
 
 
 class NotApplicable(Exception):
@@ -107,16 +105,16 @@ class Facilities:
     prefer: tuple[str, ...] = ()
     #: What the machine lacks for ksm_scan(): "" if nothing.
     ksm: str = "it would switch on a daemon that scans every process of this machine; a virtual one (--on) can do it"
+    nodes: int = 1  # of memory
 
     @classmethod
     def of_virtual(cls, backends: abc.Mapping[str, str], prefer: Sequence[str] = ()) -> Facilities:
         """What a virtual machine has, for all that is known before it has told."""
-        return cls(swap=True, soft_dirty=True, backends=backends, prefer=tuple(prefer), ksm="")
+        return cls(swap=True, soft_dirty=True, backends=backends, prefer=tuple(prefer), ksm="", nodes=2)
 
     def __hash__(self) -> int:
-        return hash(
-            (self.swap, self.soft_dirty, self.huge_pages, frozenset(self.backends.items()), self.prefer, self.ksm)
-        )
+        backends = frozenset(self.backends.items())
+        return hash((self.swap, self.soft_dirty, self.huge_pages, backends, self.prefer, self.ksm, self.nodes))
 
 
 class LoweredStep(NamedTuple):
@@ -280,14 +278,16 @@ class _Lowering:
     def _step(self, step: OrderedStep) -> LoweredStep:
         statement = step.statement
         op, text = statement.op, statement_text(statement)
-        if op in NOT_HERE:
-            raise NotApplicable(f"{text}: {NOT_HERE[op]}")
         mapping = page = offset = target = value = 0
         pin = -1
         place = next((a for a in statement.args if isinstance(a, Place)), None)
         number = next((a.value for a in statement.args if isinstance(a, Number)), 0)
         if op == "clear_refs" and not self.facilities.soft_dirty:
             raise NotApplicable(f"{text}: this kernel has no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)")
+        if op == "migrate" and self.facilities.nodes < 2:
+            raise NotApplicable(
+                f"{text}: no second memory node here; a virtual machine (--on) has one if its kernel has (CONFIG_NUMA)"
+            )
         if op == "ksm_scan" and self.facilities.ksm:
             raise NotApplicable(f"{text}: {self.facilities.ksm}")
         if op in ("dma_read", "dma_write", "unpin"):
@@ -417,7 +417,7 @@ class _Lowering:
         for step in schedule:
             self._refuse_in_race(step)
             statement = step.statement
-            if SIGNATURES[statement.op].gives != "pin" or statement.op in NOT_HERE:
+            if SIGNATURES[statement.op].gives != "pin":
                 continue
             if statement.target in self.pin_numbers:
                 raise NotApplicable(f"{statement_text(statement)}: the name is taken; a race needs one for each pin")

@@ -61,7 +61,8 @@ class Settings:
     ``append``: more words for the kernel's command line, such as a parameter that chooses a known-bad variant.
     ``machine`` and ``devices``: values of QEMU's ``-machine`` and of one ``-device`` each, in this order.
     ``modules``: names of kernel modules that are loaded in this order, with what they depend on, where the kernel has
-    them as modules; before them, what the swap device is made of.
+    them as modules; before them, what the swap device is made of. ``nodes``: of NUMA, each with its share of memory;
+    all processors are the first one's.
     """
 
     accelerator: str = "tcg"
@@ -73,6 +74,7 @@ class Settings:
     machine: str = "pc"
     devices: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    nodes: int = 1
 
 
 def emulator() -> str:
@@ -113,6 +115,11 @@ def command(vmlinux: Path, initramfs: Path, console: Path, answers: Path, settin
         "-kernel", str(vmlinux), "-initrd", str(initramfs),
         "-append", " ".join([COMMAND_LINE, *settings.append, "-- --init"]),
     ]  # fmt: skip
+    for node in range(settings.nodes if settings.nodes > 1 else 0):
+        share = settings.memory // settings.nodes + (settings.memory % settings.nodes if node == 0 else 0)
+        cpus = f",cpus=0-{settings.cpus - 1}" if node == 0 else ""
+        words += ["-object", f"memory-backend-ram,id=node{node},size={share}M"]
+        words += ["-numa", f"node,nodeid={node},memdev=node{node}{cpus}"]
     for device in settings.devices:
         words += ["-device", device]
     memory = f"memory-backend-file,id=answers,share=on,size={ROOM},mem-path={_escaped(answers)}"

@@ -214,8 +214,8 @@ def usual_settings(image: KernelImage, agent: Path | None = None) -> Settings:
     return Settings(accelerator(image.vmlinux, agent or agent_path()))
 
 
-def equipped(settings: Settings, backends: Iterable[str]) -> Settings:
-    """The settings of a machine that has what these backends need."""
+def equipped(settings: Settings, backends: Iterable[str], migrates: bool = False) -> Settings:
+    """The settings of a machine that has what these backends need, and, if it ``migrates``, where to move pages to."""
     from cowcatcher.real.backends import BACKENDS
 
     def united(here: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
@@ -229,7 +229,7 @@ def equipped(settings: Settings, backends: Iterable[str]) -> Settings:
             append=united(settings.append, backend.append),
             modules=united(settings.modules, backend.modules),
         )
-    return settings
+    return replace(settings, nodes=max(settings.nodes, 2)) if migrates else settings
 
 
 class _Kernel:
@@ -277,6 +277,7 @@ class _Kernel:
             swap=self.facts.get("swap") == "1",
             soft_dirty=self.facts.get("soft_dirty") == "1",
             ksm="" if self.facts.get("ksm") == "1" else "this kernel merges no pages (CONFIG_KSM)",
+            nodes=int(self.facts.get("nodes", "1")),
         )
 
     def report(self, observations: list[Observation]) -> Report:
@@ -293,7 +294,9 @@ class _Kernel:
         """``observed`` is called with an observation for each test, in their order."""
         from cowcatcher.real.qemu import log_of, remember
 
-        self.settings = equipped(self.settings, [name for lowered in tests for name in lowered.backends])
+        backends = [name for lowered in tests for name in lowered.backends]
+        migrates = any(s.step.statement.op == "migrate" for lowered in tests for s in lowered.steps)
+        self.settings = equipped(self.settings, backends, migrates)
         modules = self._modules() if tests else []
         left, why = tests, ""
         while left and self.lost < MOST_LOST:

@@ -224,6 +224,15 @@ def test_settings_reach_the_command_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert devices == ["intel-iommu,intremap=on", "edu", "ivshmem-plain,memdev=answers"]
 
 
+def test_memory_nodes_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "emulator", lambda: EMULATOR)
+    words = qemu.command(Path("k"), Path("i"), Path("c"), Path("s"), Settings(memory=385, cpus=2, nodes=2))
+    assert [words[i + 1] for i, word in enumerate(words) if word in ("-numa", "-object")][:4] == [
+        "memory-backend-ram,id=node0,size=193M", "node,nodeid=0,memdev=node0,cpus=0-1",
+        "memory-backend-ram,id=node1,size=192M", "node,nodeid=1,memdev=node1",
+    ]  # fmt: skip
+
+
 def test_version_of_a_distributions_kernel(kernel: KernelImage, tmp_path: Path) -> None:
     record = {"packages": [{"version": "5.10.223-1"}]}
     assert vm.version_of(kernel) == "5.10.0-test"

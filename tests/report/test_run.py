@@ -188,5 +188,7 @@ def test_what_root_and_a_virtual_machine_would_add() -> None:
     )
     assert doc["would_add"] == {"root": 0, "virtual_machine": 1}
     assert "In virtual machines" in run_text(doc, PLAIN)
-    doc = document(parse(text % "fork(c); migrate(x)"), "v6.12", [Observation("t", "not applicable", "one node")])
+    doc = document(
+        parse(text % "fork(c); q = get(x, WRITE)"), "v6.12", [Observation("t", "not applicable", "no such way")]
+    )
     assert doc["would_add"] == {"root": 0, "virtual_machine": 0}

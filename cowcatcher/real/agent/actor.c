@@ -4,6 +4,7 @@
 #include "agent.h"
 
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -122,6 +123,31 @@ static struct reply uffd_writeprotect(const struct request *rq)
 			return failure(errno);
 	}
 	return outcome(ioctl(fd, UFFDIO_WRITEPROTECT, &protect));
+}
+
+/*
+ * Each page to the other of two memory nodes, whoever else maps it. Of a page that could be isolated and then not be moved
+ * the kernel tells nothing but a count of one: it is EBUSY here. Which nodes is asked first, for two may be one huge page.
+ */
+static struct reply migrate(const struct request *rq)
+{
+	struct reply reply = success(0);
+	int nodes[MAX_PAGES], n = (int)(rq->len / rq->value);
+	void *pages[MAX_PAGES];
+
+	for (int i = 0; i < n; i++)
+		pages[i] = (void *)(uintptr_t)(rq->addr + i * rq->value);
+	if (syscall(SYS_move_pages, 0, n, pages, NULL, nodes, 0) < 0)
+		return failure(errno);
+	for (int i = 0; i < n; i++) {
+		int to = !nodes[i], status = nodes[i] < 0 ? nodes[i] : -EBUSY;
+
+		if (nodes[i] >= 0 && syscall(SYS_move_pages, 0, 1, &pages[i], &to, &status, MPOL_MF_MOVE_ALL) < 0)
+			status = -errno;
+		if (status < 0 && reply.kind == VALUE)
+			reply = failure(-status);
+	}
+	return reply;
 }
 
 /* Is this page in memory? Only another one was touched: then both are a huge page's. ENODATA if not. */
@@ -269,6 +295,8 @@ struct reply execute(int actor, const struct request *rq)
 	case MEM_READ:
 	case MEM_WRITE:
 		return proc_mem(rq);
+	case MIGRATE:
+		return migrate(rq);
 	case HANG: /* for the agent's own tests */
 		for (;;)
 			pause();

@@ -44,7 +44,7 @@ static const char *const op_names[N_OPS] = {
 	[LOAD] = "load", [STORE] = "store", [FORK] = "fork", [VFORK] = "vfork", [EXIT] = "exit", [EXEC] = "exec",
 	[MUNMAP] = "munmap", [MPROTECT] = "mprotect", [MREMAP] = "mremap", [MLOCK] = "mlock", [MADVISE] = "madvise",
 	[CLEAR_REFS] = "clear_refs", [UFFD_WP] = "uffd_wp", [UFFD_WP_RESOLVE] = "uffd_wp_resolve", [PIN] = "pin", [VM_READ] = "vm_read", [VM_WRITE] = "vm_write",
-	[MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [HANG] = "hang", [CRASH] = "crash",
+	[MEM_READ] = "mem_read", [MEM_WRITE] = "mem_write", [MIGRATE] = "migrate", [HANG] = "hang", [CRASH] = "crash",
 	[WAIT] = "wait", [POST] = "post", [AWAIT] = "await", [UNPIN] = "unpin", [DMA_READ] = "dma_read",
 	[DMA_WRITE] = "dma_write", [KSM_SCAN] = "ksm_scan",
 };
@@ -79,11 +79,13 @@ struct request request_of(const struct step *st)
 	rq.value = child ? (uint64_t)st->target : st->value;
 	rq.addr = address(there->mm, st->slot, st->page) + st->offset;
 	rq.len = st->page == WHOLE ? map->length : map->stride;
+	if ((st->op == PIN || st->op == MIGRATE) && st->page == WHOLE)
+		rq.len = map->pages * map->stride; /* the named pages, not all of the huge page that they begin */
+	if (st->op == MIGRATE)
+		rq.value = map->stride;
 	if (st->op == PIN) {
 		const struct pin *pin = &test.pins[st->target];
 
-		if (st->page == WHOLE) /* the named pages, not all of the huge page that they begin */
-			rq.len = map->pages * map->stride;
 		rq.pin = st->target;
 		rq.backend = backend_of(pin->backend->name);
 		rq.writable = pin->writable;

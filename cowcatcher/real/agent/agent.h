@@ -43,7 +43,7 @@ enum op {
 	/* executed by the actor */
 	LOAD, STORE, FORK, VFORK, EXIT, EXEC, MUNMAP, MPROTECT, MREMAP, MLOCK, MADVISE, CLEAR_REFS, UFFD_WP,
 	UFFD_WP_RESOLVE, PIN, VM_READ, VM_WRITE,
-	MEM_READ, MEM_WRITE, HANG, CRASH,
+	MEM_READ, MEM_WRITE, MIGRATE, HANG, CRASH,
 	/* executed by the coordinator */
 	WAIT, POST, AWAIT, UNPIN, DMA_READ, DMA_WRITE, KSM_SCAN,
 	/* not in the text */
@@ -58,7 +58,7 @@ struct request {
 	int pin, backend; /* PIN and LET_GO: which pin, and whose hold() takes it */
 	bool writable; /* PIN: the device may write, see struct pin */
 	pid_t pid; /* another process */
-	uint64_t addr, len, value;
+	uint64_t addr, len, value; /* value: MIGRATE: from page to page */
 };
 
 enum answer {

@@ -11,6 +11,7 @@
  *     init swap 0|1               is a swap area in use?
  *     init soft_dirty 0|1         does the kernel track which pages are written?
  *     init ksm 0|1                can the kernel merge equal pages?
+ *     init nodes N                how many memory nodes there are
  *     init problem WHAT NAME ERRNO
  *     init ready                  from here on it is the agent that speaks
  *     init end STATUS             it has come to its end; the machine follows
@@ -44,6 +45,7 @@
 #define SWAP_FILE FILES "/swap"
 #define SWAP_SIZE (64 << 20)
 #define KSM "/sys/kernel/mm/ksm/"
+#define SECOND_NODE "/sys/devices/system/node/node1"
 
 static void problem(const char *what, const char *name)
 {
@@ -197,6 +199,7 @@ static void make_ready(void)
 	load_modules();
 	set("/proc/sys/vm/nr_hugepages", "16");
 	set("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
+	set("/proc/sys/kernel/numa_balancing", "0"); /* it moves pages on its own account */
 	set(KSM "pages_to_scan", "100000");
 	set(KSM "sleep_millisecs", "1");
 	set(KSM "smart_scan", "0"); /* since 6.7 it skips for some scans what did not merge */
@@ -207,6 +210,7 @@ static void make_ready(void)
 	printf("init swap %d\n", have_swap());
 	printf("init soft_dirty %d\n", have_soft_dirty());
 	printf("init ksm %d\n", access(KSM "run", W_OK) == 0);
+	printf("init nodes %d\n", access(SECOND_NODE, F_OK) == 0 ? 2 : 1);
 	printf("init ready\n");
 }
 
