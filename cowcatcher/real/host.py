@@ -348,13 +348,14 @@ def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
     log: list[Done] = []
     pages: dict[int, list[Page]] = {}
     status: Status = "crash"
+    failed: Status = "could not tell"
     reason, microseconds = "", 0
     for words in answers:
         match words:
             case ["setup", mapping, what, kind, number]:
-                reason = _setup_failure(lowered, int(mapping), what, kind, int(number))
+                failed, reason = _setup_failure(lowered, int(mapping), what, kind, int(number))
             case ["lacks", backend, *what]:
-                reason = f"no {BACKENDS[backend].what} here: {' '.join(what)}"
+                failed, reason = "not applicable", f"no {BACKENDS[backend].what} here: {' '.join(what)}"
             case ["pin", _, pin, page, pfn]:
                 if int(pfn, 16):
                     pinned[lowered.pins[int(pin)][0], int(page)] = int(pfn, 16)
@@ -391,15 +392,14 @@ def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
                 if how == "done":
                     status = "ok"
                 elif how == "setup":
-                    status = "not applicable"
-                    reason = reason or "the processes of the test could not be set up"
+                    status, reason = failed, reason or "the processes of the test could not be set up"
                 elif how == "waits":
                     status = "not applicable"
                     reason = f"{_where(lowered, int(step))}: a process waits for its direct I/O before it ends"
                 else:
                     status = "timeout"
                     reason = f"{_where(lowered, int(step))} took longer than {timeout:g} s"
-    if status == "crash":
+    if status == "crash" and not reason:
         done = len(log)
         reason = f"the agent did not survive {_where(lowered, done) if done else 'the setup'}"
     if status == "ok" and (limit := _out_of_locked_memory(lowered, log)):
@@ -441,20 +441,30 @@ def _where(lowered: Lowered, step: int) -> str:
     return f"{at.actor}: {statement_text(at.statement)}"
 
 
-def _setup_failure(lowered: Lowered, mapping: int, what: str, kind: str, number: int) -> str:
-    """Why a test could not even begin, in terms of what is missing."""
+#: What mapping or touching a huge page comes to where there are none, or the kernel does not know them.
+_NO_HUGE_PAGE: Final = ("ENOMEM", "ENOSYS", "ENODEV", "EINVAL", "ENOENT", "SIGBUS")
+
+
+def _setup_failure(lowered: Lowered, mapping: int, what: str, kind: str, number: int) -> tuple[Status, str]:
+    """Why a test could not even begin. Only for want of huge pages it is not applicable: the rest says nothing."""
     from cowcatcher.real.backends import BACKENDS
 
     name = lowered.test.memory[mapping].name if mapping < len(lowered.test.memory) else "?"
     error = _error_name(number) if kind == "error" else _signal_name(number) if kind == "signal" else kind
     huge = mapping < len(lowered.test.memory) and lowered.test.memory[mapping].kind.startswith("hugetlb")
-    if what == "huge_page":
-        return f"{name}: the kernel gave no transparent huge page (see /sys/kernel/mm/transparent_hugepage/enabled)"
-    if huge and what in ("mmap", "touch"):
-        return f"{name}: no huge page to be had, {what} gave {error} (see /proc/sys/vm/nr_hugepages)"
+    doing = f"setting {name} up: {what}"
+    if error == "ETIMEDOUT":
+        return "timeout", f"{doing} was never answered"
+    if (what, error) in (("huge_page", "ENODATA"), ("madvise", "EINVAL")):
+        why = "the kernel gave no transparent huge page (see /sys/kernel/mm/transparent_hugepage/enabled)"
+        return "not applicable", f"{name}: {why}"
+    if huge and what in ("backing", "mmap", "touch") and error in _NO_HUGE_PAGE:
+        return "not applicable", f"{name}: no huge page to be had, {what} gave {error} (see /proc/sys/vm/nr_hugepages)"
+    if kind in ("signal", "killed"):
+        return "crash", f"{doing} ended by {_signal_name(number)}"
     if what in BACKENDS:
-        return f"{BACKENDS[what].what} could not be had: {error}"
-    return f"setting {name} up: {what} gave {error}"
+        return "could not tell", f"{BACKENDS[what].what} could not be had: {error}"
+    return "could not tell", f"{doing} gave {error}"
 
 
 def _out_of_locked_memory(lowered: Lowered, log: list[Done]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.litmus import parse
-from cowcatcher.real.host import AgentError, run_host, run_lowered
-from cowcatcher.real.lower import Lowered, lower
+from cowcatcher.real.host import AgentError, read_ordered, run_host, run_lowered
+from cowcatcher.real.lower import Facilities, Lowered, lower
 
 from .conftest import Run
 
@@ -91,6 +92,47 @@ def test_the_seed(wait: str, run: Run, need_frames: None) -> None:
     (page,) = seen.pages
     assert page.pfn == seen.pinned["mr", 0]
     assert page.mapcount == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "line", "status", "reason"),
+    [
+        ("anon(1)", "start error 110", "timeout", "setting x up: start was never answered"),
+        ("anon(1)", "mmap error 110", "timeout", "setting x up: mmap was never answered"),
+        ("anon(1)", "touch killed 9", "crash", "setting x up: touch ended by SIGKILL"),
+        ("anon(1)", "touch signal 7", "crash", "setting x up: touch ended by SIGBUS"),
+        ("anon(1)", "touch error 12", "could not tell", "setting x up: touch gave ENOMEM"),
+        ("anon(1)", "fork error 11", "could not tell", "setting x up: fork gave EAGAIN"),
+        ("anon(1)", "uring error 24", "could not tell", "io_uring fixed buffer could not be had: EMFILE"),
+        ("anon(1, thp)", "huge_page error 61", "not applicable", "x: the kernel gave no transparent huge page"),
+        ("anon(1, thp)", "huge_page error 12", "could not tell", "setting x up: huge_page gave ENOMEM"),
+        ("hugetlb(1)", "mmap error 12", "not applicable", "x: no huge page to be had, mmap gave ENOMEM"),
+        ("hugetlb(1)", "touch signal 7", "not applicable", "x: no huge page to be had, touch gave SIGBUS"),
+        ("hugetlb(1)", "touch error 110", "timeout", "setting x up: touch was never answered"),
+        ("hugetlb(1)", "backing error 24", "could not tell", "setting x up: backing gave EMFILE"),
+    ],
+)
+def test_a_setup_that_fails(memory: str, line: str, status: str, reason: str) -> None:
+    """Only what this machine has no huge page for is not applicable; the rest says nothing, and why."""
+    test = parse(f"test t\nmemory {{ x = {memory} }}\nprocess p {{ r = load(x) }}\nalways r == 1\n")
+    answers = [["test", "0"], ["setup", "0", *line.split()], ["done", "0", "setup", "-1", "5"]]
+    seen = read_ordered(lower(test, Facilities(huge_pages=True)), answers, 1)
+    assert seen.status == status
+    assert seen.reason.startswith(reason)
+
+
+def test_what_a_backend_lacks_is_not_applicable() -> None:
+    answers = [["test", "0"], ["lacks", "uring", "no", "ring"], ["done", "0", "setup", "-1", "5"]]
+    seen = read_ordered(lower(parse(PLAIN)), answers, 1)
+    assert (seen.status, seen.reason) == ("not applicable", "no io_uring fixed buffer here: no ring")
+
+
+def test_too_few_files_to_begin_is_no_answer(agent: Path) -> None:
+    if shutil.which("prlimit") is None:
+        pytest.skip("no prlimit")
+    (seen,) = run_host([parse(PLAIN)], agent=agent, wrapper=("prlimit", "--nofile=200"))
+    assert seen.status == "could not tell"
+    assert seen.reason.endswith((" gave EMFILE", " gave EBADF"))
 
 
 @pytest.mark.usefixtures("need_rings")
