@@ -23,7 +23,7 @@ from cowcatcher.real.qemu import EMULATOR
 from tests.catalogue.checked import PATHS
 from tests.real import controls as page_of_controls
 from tests.real.archive_in_miniature import kernel
-from tests.real.controls import BUILDS, SEED, SEED_STATE
+from tests.real.controls import BUILDS, SEED, SEED_CONTROLS
 from tests.real.controls import run as run_on
 from tests.real.test_host import wait_for
 
@@ -437,11 +437,11 @@ def test_the_whole_catalogue_as_the_model_says(built: KernelImage, control: str)
     assert not one.differ
 
 
-@pytest.mark.parametrize("built", ["5.10-controls"], indirect=True)
-def test_the_seeds_bug(built: KernelImage) -> None:
-    """In the state of 5.9-rc4 the owner moves away from the frame that it has pinned; without the parameter not."""
+@pytest.mark.parametrize(("built", "broken"), SEED_CONTROLS.items(), indirect=["built"])
+def test_the_seeds_bug(built: KernelImage, broken: str) -> None:
+    """Where fork ignores pins, the owner moves away from the frame that it has pinned; without the parameter not."""
     (test,) = (parse_file(path) for path in PATHS if path.stem == SEED[0])
-    for control, stays in (("", True), (f"+{SEED_STATE}", False)):
+    for control, stays in (("", True), (f"+{broken}", False)):
         (seen,) = vm.run_vm([test], images.image(built.name + control), trace=True)
         assert seen.status == "ok", seen.reason
         (pinned,) = seen.pinned.values()
