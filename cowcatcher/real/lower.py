@@ -104,7 +104,7 @@ class Facilities:
     #: Which of them to take where there is a choice.
     prefer: tuple[str, ...] = ()
     #: What the machine lacks for ksm_scan(): "" if nothing.
-    ksm: str = "it would switch on a daemon that scans every process of this machine; a virtual one (--on) can do it"
+    ksm: str = "ksmd, a daemon, would scan every process of this machine; a virtual machine (--on) can do it"
     nodes: int = 1  # of memory
 
     @classmethod
