@@ -169,7 +169,7 @@ def _run_each(
         with closing(_converse(left, command, timeout, trace)) as conversation:
             for lowered, answers in zip(left, conversation, strict=False):
                 done += 1
-                yield read_answers(lowered, answers, timeout)
+                yield read_answers(lowered, answers, timeout, wrapper)
 
 
 def facilities(agent: Path | None = None, wrapper: Sequence[str] = (), prefer: Sequence[str] = ()) -> Facilities:
@@ -323,17 +323,21 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def read_answers(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
-    """One test's answers, understood."""
+def read_answers(
+    lowered: Lowered, answers: list[list[str]], timeout: float, wrapper: Sequence[str] | None = None
+) -> Observation:
+    """One test's answers, understood. ``wrapper``: what ran the agent on this machine; None: it was not on this one."""
     if lowered.race is None:
-        return read_ordered(lowered, answers, timeout)
+        return read_ordered(lowered, answers, timeout, wrapper)
     from cowcatcher.real.stress import read_race
 
-    return read_race(lowered, answers, timeout)
+    return read_race(lowered, answers, timeout, wrapper)
 
 
-def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
-    """The answers to one run."""
+def read_ordered(
+    lowered: Lowered, answers: list[list[str]], timeout: float, wrapper: Sequence[str] | None = None
+) -> Observation:
+    """The answers to one run; ``wrapper`` as for :func:`read_answers`."""
     import os
 
     from cowcatcher.litmus.printer import statement_text
@@ -402,8 +406,8 @@ def read_ordered(lowered: Lowered, answers: list[list[str]], timeout: float) -> 
     if status == "crash" and not reason:
         done = len(log)
         reason = f"the agent did not survive {_where(lowered, done) if done else 'the setup'}"
-    if status == "ok" and (limit := _out_of_locked_memory(lowered, log)):
-        status, reason = "not applicable", limit
+    if status == "ok" and wrapper is not None and (excuse := _out_of_locked_memory(lowered, log, wrapper)):
+        status, reason = "not applicable", excuse
     traced = pages if len(pages) > 1 else {}  # without a trace there are those of the end alone
     return Observation(
         lowered.test.name,
@@ -467,15 +471,38 @@ def _setup_failure(lowered: Lowered, mapping: int, what: str, kind: str, number:
     return "could not tell", f"{doing} gave {error}"
 
 
-def _out_of_locked_memory(lowered: Lowered, log: list[Done]) -> str:
+def _out_of_locked_memory(lowered: Lowered, log: list[Done], wrapper: Sequence[str]) -> str:
     """RLIMIT_MEMLOCK bounds what an ordinary user may register; that is none of the rules under test."""
-    import resource
-
     from cowcatcher.litmus.statements import SIGNATURES
 
     for lowered_step, done in zip(lowered.steps, log, strict=False):
         takes_pin = SIGNATURES[lowered_step.step.statement.op].gives == "pin"
-        if takes_pin and done.result == "ENOMEM":
-            soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-            return f"{done.statement} gave ENOMEM; RLIMIT_MEMLOCK is {soft} bytes (see ulimit -l)"
+        if takes_pin and done.result == "ENOMEM" and (limit := memory_lock_limit(tuple(wrapper))) is not None:
+            return f"{done.statement} gave ENOMEM; RLIMIT_MEMLOCK is {limit} bytes (see ulimit -l)"
     return ""
+
+
+#: Its number in capability sets: RLIMIT_MEMLOCK does not bound who has it.
+_CAP_IPC_LOCK: Final = 14
+
+
+@cache
+def memory_lock_limit(wrapper: tuple[str, ...]) -> int | None:
+    """RLIMIT_MEMLOCK in bytes for what ``wrapper`` runs; None where it bounds nothing.
+
+    That is so with CAP_IPC_LOCK, which counts in the first user namespace alone: the one that maps every id.
+    """
+    import subprocess
+
+    files = ("/proc/self/status", "/proc/self/limits", "/proc/self/uid_map")
+    said = subprocess.run([*wrapper, "cat", *files], capture_output=True, text=True, check=False).stdout
+    soft, capable, first = "", False, False
+    for words in map(str.split, said.splitlines()):
+        match words:
+            case ["CapEff:", mask]:
+                capable = bool(int(mask, 16) >> _CAP_IPC_LOCK & 1)
+            case ["Max", "locked", "memory", soft, *_]:
+                pass
+            case ["0", "0", "4294967295"]:
+                first = True
+    return int(soft) if soft.isdigit() and not (capable and first) else None

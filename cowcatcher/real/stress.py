@@ -6,6 +6,7 @@ is left to do is an outcome like any other; see agent/race.c.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from cowcatcher.real.lower import Lowered
 
 
-def read_race(lowered: Lowered, answers: list[list[str]], timeout: float) -> Observation:
-    """One test's answers, understood. Without their last line the agent was lost."""
+def read_race(
+    lowered: Lowered, answers: list[list[str]], timeout: float, wrapper: Sequence[str] | None = None
+) -> Observation:
+    """One test's answers, understood. Without their last line the agent was lost. ``wrapper``: as for read_answers."""
     before: list[list[str]] = []
     chunks: list[list[list[str]]] = []
     hangs: list[str] = []
@@ -36,7 +39,7 @@ def read_race(lowered: Lowered, answers: list[list[str]], timeout: float) -> Obs
             case _:
                 (chunks[-1] if chunks else before).append(words)
     how = answers[-1][2] if answers and answers[-1][0] == "done" else "crash"
-    outcomes = tuple(_seen(lowered, chunk, timeout) for chunk in chunks)
+    outcomes = tuple(_seen(lowered, chunk, timeout, wrapper) for chunk in chunks)
     status: Status = "ok"
     reason = ""
     if how == "crash":
@@ -54,9 +57,9 @@ def read_race(lowered: Lowered, answers: list[list[str]], timeout: float) -> Obs
     )
 
 
-def _seen(lowered: Lowered, chunk: list[list[str]], timeout: float) -> Seen:
+def _seen(lowered: Lowered, chunk: list[list[str]], timeout: float, wrapper: Sequence[str] | None) -> Seen:
     (_, count, first), *lines = chunk
-    seen = read_ordered(lowered, [*lines, ["done", "0", "done", "0", "0"]], timeout)
+    seen = read_ordered(lowered, [*lines, ["done", "0", "done", "0", "0"]], timeout, wrapper)
     late = next((int(words[1]) for words in lines if words[0] == "step" and words[2] == "refused"), None)
     if late is not None:
         step, pin = lowered.steps[late]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.litmus import parse
-from cowcatcher.real.host import AgentError, read_ordered, run_host, run_lowered
+from cowcatcher.real.host import AgentError, memory_lock_limit, read_answers, read_ordered, run_host, run_lowered
 from cowcatcher.real.lower import Facilities, Lowered, lower
 
 from .conftest import Run
@@ -168,6 +168,20 @@ def test_the_limit_of_locked_memory_is_named(limit: int, agent: Path, as_nobody:
     assert seen.status == "not applicable"
     assert "ENOMEM" in seen.reason
     assert "ulimit" in seen.reason
+
+
+@pytest.mark.usefixtures("need_rings")
+def test_who_is_bounded_by_the_limit_of_locked_memory(as_nobody: tuple[str, ...]) -> None:
+    """An ENOMEM is excused by the limit that the agent ran under, not what ran as root or in a machine."""
+    limited = ("prlimit", "--memlock=16384")
+    assert memory_lock_limit((*limited, *as_nobody)) == 16384
+    assert memory_lock_limit(("prlimit", "--memlock=unlimited", *as_nobody)) is None
+    lowered = lower(parse("test t\nmemory { x = anon(1) }\nprocess p { a = io_uring_register(x) }\nnever a == EBUSY\n"))
+    answers = [["test", "0"], ["step", "0", "error", "12"], ["done", "0", "done", "0", "5"]]
+    assert read_answers(lowered, answers, 1, (*limited, *as_nobody)).status == "not applicable"
+    for wrapper in (None, limited) if memory_lock_limit(limited) is None else (None,):
+        seen = read_answers(lowered, answers, 1, wrapper)
+        assert (seen.status, seen.registers) == ("ok", {"a": "ENOMEM"})
 
 
 def test_trace_shows_the_copy(agent: Path, need_frames: None) -> None:
