@@ -13,7 +13,8 @@ Examples:
   cowcatcher agree --first 2000 --count 18000        go on
   cowcatcher agree --kernel v5.9-rc4                 against another model: to see it fail
 
-Exit status: 0 if all agree; 1 if anything disagrees; else 3 if on some kernel nothing could be compared.
+Exit status: 0 if all agree; 1 if anything disagrees; else 3 if on some kernel nothing could be compared, a test could
+not be told, a virtual machine was lost, or more than 1 % of the tests were flaky. Fewer flaky ones count as nothing.
 """
 
 from __future__ import annotations

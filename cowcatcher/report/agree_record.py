@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from cowcatcher.agree.campaign import Campaign
 from cowcatcher.agree.judge import Status
 from cowcatcher.agree.keep import command
 from cowcatcher.litmus import to_text
 from cowcatcher.report.record import Record, document, kernel_record
+
+#: The share of flaky tests, of those that were compared, up to which the others say enough of a kernel.
+MOST_FLAKY: Final = 0.01
 
 
 def agree_document(campaigns: Sequence[Campaign], kept: Sequence[Sequence[Path]], interrupted: bool = False) -> Record:
@@ -20,10 +24,17 @@ def agree_document(campaigns: Sequence[Campaign], kept: Sequence[Sequence[Path]]
 
 
 def exit_status(campaigns: Sequence[Campaign]) -> int:
-    """1 if anything disagrees; 3 if on some kernel nothing could be compared; else 0."""
+    """1 if anything disagrees; 3 if anything could not be told or too much was flaky; else 0."""
     if any(c.statuses[Status.DISAGREE] for c in campaigns):
         return 1
-    return 0 if campaigns and all(c.statuses[Status.AGREE] for c in campaigns) else 3
+    return 0 if campaigns and all(map(_was_told, campaigns)) else 3
+
+
+def _was_told(campaign: Campaign) -> bool:
+    """Was something compared, and nothing lost on the way? A test is flaky where a page was reclaimed meanwhile."""
+    of = campaign.statuses
+    few = of[Status.FLAKY] <= MOST_FLAKY * (of[Status.AGREE] + of[Status.FLAKY])
+    return bool(of[Status.AGREE]) and few and not of[Status.COULD_NOT_TELL] and not campaign.on.lost
 
 
 def _campaign_record(campaign: Campaign, kept: Sequence[Path]) -> Record:
