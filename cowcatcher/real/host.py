@@ -26,6 +26,8 @@ IOMMU_FAULT: Final = "IOMMU_FAULT"
 GRACE: Final = 15.0
 #: After the agent is gone, its processes are killed by the kernel; this long they may take to disappear.
 REAP: Final = 10.0
+#: What trying out all backends may take.
+PROBES: Final = 60.0
 
 
 class AgentError(Exception):
@@ -185,8 +187,13 @@ def facilities(agent: Path | None = None, wrapper: Sequence[str] = (), prefer: S
 def backends_here(command: tuple[str, ...]) -> dict[str, str]:
     """Each backend of this agent, and what this machine lacks for it: "" if nothing."""
     import subprocess
+    from shlex import join
 
-    said = subprocess.run([*command, "--backends"], capture_output=True, text=True, check=False)
+    words = [*command, "--backends"]
+    try:
+        said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PROBES)
+    except subprocess.TimeoutExpired as error:
+        raise AgentError(f"trying out what this machine can do took longer than {PROBES:g} s: {join(words)}") from error
     found: dict[str, str] = {}
     for line in said.stdout.splitlines():
         word, name, *what = line.split()

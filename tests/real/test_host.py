@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.litmus import parse
+from cowcatcher.real import host
 from cowcatcher.real.host import AgentError, memory_lock_limit, read_answers, read_ordered, run_host, run_lowered
 from cowcatcher.real.lower import Facilities, Lowered, lower
 
@@ -252,6 +253,15 @@ def test_an_agent_that_does_not_start_says_why(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho no luck today >&2\nexit 1\n")
     fake.chmod(0o755)
     with pytest.raises(AgentError, match="no luck today"):
+        run_host([parse(PLAIN)], agent=fake)
+
+
+def test_an_agent_that_tries_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "PROBES", 0.2)
+    fake = tmp_path / "agent"
+    fake.write_text("#!/bin/sh\nexec sleep 60\n")
+    fake.chmod(0o755)
+    with pytest.raises(AgentError, match=f"took longer than 0.2 s: {fake} --backends"):
         run_host([parse(PLAIN)], agent=fake)
 
 
