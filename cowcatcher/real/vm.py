@@ -348,6 +348,8 @@ class _Kernel:
                     if words[0] == "done":
                         observed(replace(read_answers(tests[done], answers, timeout), kernel=machine.release))
                         done, answers = done + 1, []
+            if done < len(tests):
+                raise Lost(f"the agent ended before its work was done (console: {machine.log})")
         except Lost as e:
             if not machine.facts:
                 return done, str(e), None

@@ -116,6 +116,13 @@ def test_machines_are_not_lost_without_end(kernel: KernelImage, agent: Path, emu
     assert seen[-1].reason.startswith("5 virtual machines were lost")
 
 
+def test_a_machine_that_ends_too_early_is_lost(kernel: KernelImage, agent: Path, emulate: Callable[..., None]) -> None:
+    emulate(HELLO + "echo init end 0")
+    seen = run(kernel, agent, TEST, repeat=8)
+    assert [o.status for o in seen] == ["crash"] * 5 + ["could not tell"] * 3
+    assert "the agent ended before its work was done (console: " in seen[0].reason
+
+
 @pytest.mark.parametrize(
     ("script", "why"),
     [("echo no such machine >&2; exit 1", "QEMU: no such machine"), ("exec sleep 60", "not a word for 2 s")],
