@@ -14,7 +14,8 @@ Examples:
   cowcatcher agree --kernel v5.9-rc4                 against another model: to see it fail
 
 Exit status: 0 if all agree; 1 if anything disagrees; else 3 if on some kernel nothing could be compared, a test could
-not be told, a virtual machine was lost, or more than 1 % of the tests were flaky. Fewer flaky ones count as nothing.
+not be told or was not run, a virtual machine was lost, or more than 1 % of the tests were flaky. Fewer flaky ones
+count as nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from cowcatcher.report.agree_record import agree_document
     from cowcatcher.report.agree_text import agree_text
 
-    campaigns, interrupted = _run(args)
+    campaigns, interrupted, problem = _run(args)
     try:
         kept = [keep(campaign, args.keep) for campaign in campaigns]
     except OSError as error:
@@ -88,11 +89,13 @@ def run(args: argparse.Namespace) -> int:
     else:
         screen.write(agree_text(doc, screen.style_of(args)))
     status: int = doc["exit"]
+    if problem:
+        raise Problem(problem, status)
     return status
 
 
-def _run(args: argparse.Namespace) -> tuple[list[Campaign], bool]:
-    """What was done on each kernel, and whether Ctrl-C cut it short."""
+def _run(args: argparse.Namespace) -> tuple[list[Campaign], bool, str]:
+    """What was done on each kernel, and whether Ctrl-C cut it short, or which problem."""
     from cowcatcher.agree.campaign import Campaign, run_all
     from cowcatcher.real.build import BuildError
     from cowcatcher.real.host import AgentError
@@ -112,13 +115,16 @@ def _run(args: argparse.Namespace) -> tuple[list[Campaign], bool]:
             lambda: progress.show(_progress(campaigns, time.monotonic() - began)),
         )
     except KeyboardInterrupt:
-        return campaigns, True
+        return campaigns, True, ""
     except (BuildError, AgentError, VmError, ImageError) as error:
-        raise Problem(f"{error}\nTry 'cowcatcher doctor'.", UNSURE) from error
+        problem = f"{error}\nTry 'cowcatcher doctor'."
+        if not any(campaign.done for campaign in campaigns):
+            raise Problem(problem, UNSURE) from error
+        return campaigns, False, problem
     finally:
         stop.set()
         progress.clear()
-    return campaigns, False
+    return campaigns, False, ""
 
 
 def _kernels(args: argparse.Namespace, stop: threading.Event, progress: screen.Progress) -> Iterator[KernelUnderTest]:

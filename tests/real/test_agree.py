@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cowcatcher.agree import under_test
 from cowcatcher.agree.campaign import Campaign, compare, prepare, run_all, shrink
 from cowcatcher.agree.draw import random_story
 from cowcatcher.agree.expect import Expected, expect
@@ -26,7 +27,7 @@ from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.order import ordered
 from cowcatcher.litmus.statements import SIGNATURES
 from cowcatcher.real.backends import BACKENDS, DIRECT_IO
-from cowcatcher.real.host import Observation
+from cowcatcher.real.host import AgentError, Observation
 from cowcatcher.real.lower import Facilities
 from cowcatcher.real.probe import Capability
 from cowcatcher.report.agree_record import agree_document, exit_status
@@ -195,8 +196,11 @@ def test_one_agreement_is_not_enough(
 ) -> None:
     on = Host("6.1.0", kernel("v6.1"), False, Facilities(), lost=lost)
     counts = {Status.AGREE: agree, Status.FLAKY: flaky, Status.COULD_NOT_TELL: untold, Status.DISAGREE: disagree}
-    good = Campaign(Host("6.1.0", kernel("v6.1"), False, Facilities()), 1, 0, 9, statuses=Counter({Status.AGREE: 9}))
-    assert exit_status([good, Campaign(on, 1, 0, 200, statuses=Counter(counts))]) == status
+    good = Campaign(replace(on, lost=0), 1, 0, 9, 9, statuses=Counter({Status.AGREE: 9}))
+    number = sum(counts.values())
+    assert exit_status([good, Campaign(on, 1, 0, number, number, statuses=Counter(counts))]) == status
+    if status == 0:
+        assert exit_status([good, Campaign(on, 1, 0, number + 1, number, statuses=Counter(counts))]) == 3
 
 
 # --- the stories ------------------------------------------------------------------------------------------------------
@@ -274,6 +278,33 @@ def test_from_a_shell_against_a_wrong_model(tmp_path: Path, capsys: pytest.Captu
     said = capsys.readouterr().out
     assert f"kept in {tmp_path / 'new'}" in said
     assert " disagrees; made smaller:" in said
+
+
+@pytest.mark.usefixtures("need_rings", "need_frames", "agent")
+def test_what_was_found_before_a_problem_is_not_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent fails in the second batch; the first disagrees."""
+    run, shrink_all, first_done = Host.run, Campaign._shrink, threading.Event()
+
+    def run_until_then(self: Host, tests: Sequence[Test]) -> list[Observation]:
+        if first_done.is_set():
+            raise AgentError("no luck any more")
+        return run(self, tests)
+
+    def shrink_and_end(self: Campaign) -> None:
+        shrink_all(self)
+        first_done.set()
+
+    monkeypatch.setattr(Host, "run", run_until_then)
+    monkeypatch.setattr(Campaign, "_shrink", shrink_and_end)
+    monkeypatch.setattr(under_test, "host", lambda *words, **more: replace(host(*words, **more), batch=40))
+    words = ["agree", "--count", "80", "--kernel", "v5.9-rc4", "--keep", str(tmp_path / "new")]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert f"kept in {tmp_path / 'new'}" in said.out
+    assert "--first 40 --count 40" in said.out
+    assert "no luck any more" in said.err
 
 
 @pytest.mark.parametrize("words", ["--kernel v99", "--device crystal", "--on 1.0", "--count 0", "--first -1"])
