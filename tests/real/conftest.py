@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -44,6 +45,20 @@ def agent() -> Iterator[Path]:
         path.parent.chmod(0o755)
         path.chmod(0o755)
         yield path
+
+
+#: What a machine may lack for a backend. Whatever else the agent says came of a trial that has to succeed.
+ENVIRONMENT = re.compile(
+    r"there is no (?!memory)|the kernel has no |only root |the agent was built without |.* may not be opened"
+)
+
+
+def skip_if(lack: str) -> None:
+    """Skip what this machine lacks something for; but a backend that is there and does not work is a failure."""
+    if lack and not ENVIRONMENT.match(lack):
+        pytest.fail(f"the backend is there and does not work: {lack}")
+    if lack:
+        pytest.skip(lack)
 
 
 @pytest.fixture

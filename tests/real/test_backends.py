@@ -19,6 +19,8 @@ from cowcatcher.real.compare import Verdict, evaluate
 from cowcatcher.real.host import Observation, backends_here, run_host
 from cowcatcher.real.images import KernelImage
 
+from .conftest import skip_if
+
 #: A device's mapping is released by the coordinator, by the process that made it, or not at all until both are gone.
 RELEASES = (
     """
@@ -169,9 +171,7 @@ always r == 2 and c == 3
 
 
 def test_xdp_on_this_kernel(agent: Path) -> None:
-    lack = backends_here((str(agent),))["xdp"]
-    if lack:
-        pytest.skip(lack)
+    skip_if(backends_here((str(agent),))["xdp"])
     tests = [parse(text) for text in AREAS] + [parse(built_in("xdp_umem_fork"))]
     seen = run_host(tests, agent=agent)
     assert {name for run in seen for name in run.backends.values()} == {"xdp"}
@@ -193,8 +193,7 @@ always r1 == 1 and r2 == 5 and r3 == 5 and r4 == 5 and r5 == 1
 
 
 def test_zerocopy_on_this_kernel(agent: Path) -> None:
-    if lack := backends_here((str(agent),))["zerocopy"]:
-        pytest.skip(lack)
+    skip_if(backends_here((str(agent),))["zerocopy"])
     tests = [parse(DATAGRAMS), *(parse(built_in(name)) for name in ("vmsplice_child", "plain_reference_stale"))]
     seen = run_host(tests, agent=agent, prefer=("zerocopy",))
     assert {name for run in seen for name in run.backends.values()} == {"zerocopy"}
@@ -209,8 +208,7 @@ def test_zerocopy_as_an_ordinary_user(agent: Path, as_nobody: tuple[str, ...]) -
 
 def test_the_device_that_is_named(agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It takes every pin that it can take, another one the rest; the result says which took what."""
-    if lack := backends_here((str(agent),))["xdp"]:
-        pytest.skip(lack)
+    skip_if(backends_here((str(agent),))["xdp"])
     assert main(["run", "rdma_fork_wait", "vmsplice_child", "--device", "xdp", "--json"]) == 0
     results = [row["results"][0] for row in json.loads(capsys.readouterr().out)["tests"]]
     assert [set(result["backends"].values()) for result in results] == [{"xdp"}, {"pipe"}]
@@ -263,3 +261,18 @@ def test_vivid(installed: KernelImage, agent: Path) -> None:
     assert {name for run in report.observations for name in run.backends.values()} == {"vivid"}
     forked = evaluate(tests[0], report.observations[0])
     assert [claim.verdict for claim in forked] == [Verdict.HOLDS]
+
+
+@pytest.mark.parametrize(
+    ("lack", "outcome"),
+    [
+        ("there is no /dev/fuse (modprobe fuse)", pytest.skip.Exception),
+        ("/dev/fuse may not be opened", pytest.skip.Exception),
+        ("only root may mount NFS", pytest.skip.Exception),
+        ("a direct read does not arrive", pytest.fail.Exception),
+        ("there is no memory", pytest.fail.Exception),
+    ],
+)
+def test_a_trial_that_fails_is_no_lack(lack: str, outcome: type[BaseException]) -> None:
+    with pytest.raises(outcome):
+        skip_if(lack)

@@ -427,13 +427,13 @@ def built(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ke
 
 
 @pytest.mark.parametrize("built", BUILDS, indirect=True)
-@pytest.mark.parametrize("control", ["", "+fork-ignores-pins", "+reuse-by-mapcount"])
-def test_the_whole_catalogue_as_the_model_says(built: KernelImage, control: str) -> None:
+def test_the_whole_catalogue_as_the_model_says(built: KernelImage) -> None:
+    """With one of the controls; ``python -m tests.real.controls`` has all of them, and the kernels without."""
     tests = [parse_file(path) for path in PATHS]
-    image = images.image(built.name + control)
+    image = images.image(f"{built.name}+fork-ignores-pins")
     one = run_on(tests, [image])[image.name]
     assert not one.lost
-    assert one.told
+    assert len(one.told) > 90
     assert not one.differ
 
 

@@ -20,6 +20,7 @@ from cowcatcher.real.images import KernelImage
 from cowcatcher.real.lower import Facilities, lower
 from cowcatcher.real.qemu import Settings
 
+from .conftest import skip_if
 from .test_host import agents, wait_for
 
 BACKENDS_IN_FLIGHT = [b.name for b in BACKENDS.values() if b.kind in DIRECT_IO.values()]
@@ -135,8 +136,7 @@ READING: dict[str, tuple[str, dict[str, int | str]]] = {
 @pytest.fixture(params=BACKENDS_IN_FLIGHT)
 def backend(request: pytest.FixtureRequest, agent: Path) -> str:
     name: str = request.param
-    if lack := backends_here((str(agent),)).get(name, "this agent does not have it"):
-        pytest.skip(lack)
+    skip_if(backends_here((str(agent),))[name])
     return name
 
 
@@ -259,8 +259,8 @@ def disagreements(tests: list[Test], by_backend: dict[str, list[Observation]]) -
 def test_a_block_device_and_fuse_agree_on_this_kernel(agent: Path, need_frames: None) -> None:
     """Since v6.9 both take pins, and before v6.5 both took references: there they are one class."""
     here = backends_here((str(agent),))
-    if here["loop"] or here["fuse"]:
-        pytest.skip(here["loop"] or here["fuse"])
+    skip_if(here["loop"])
+    skip_if(here["fuse"])
     if (6, 5) <= tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2]) < (6, 9):
         pytest.skip("a block device pins on this kernel, FUSE does not")
     tests = {name: direct_io_tests(name) for name in ("loop", "fuse")}
