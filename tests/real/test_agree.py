@@ -28,8 +28,12 @@ from cowcatcher.litmus.order import ordered
 from cowcatcher.litmus.statements import SIGNATURES
 from cowcatcher.real.backends import BACKENDS, DIRECT_IO
 from cowcatcher.real.host import AgentError, Observation
+from cowcatcher.real.host import Status as ObservedStatus
+from cowcatcher.real.images import KernelImage
 from cowcatcher.real.lower import Facilities
 from cowcatcher.real.probe import Capability
+from cowcatcher.real.qemu import VmError
+from cowcatcher.real.vm import Report
 from cowcatcher.report.agree_record import agree_document, exit_status
 from cowcatcher.report.agree_text import agree_text
 from cowcatcher.report.style import PLAIN
@@ -201,6 +205,29 @@ def test_one_agreement_is_not_enough(
     assert exit_status([good, Campaign(on, 1, 0, number, number, statuses=Counter(counts))]) == status
     if status == 0:
         assert exit_status([good, Campaign(on, 1, 0, number + 1, number, statuses=Counter(counts))]) == 3
+
+
+def virtual_that_says(status: ObservedStatus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> under_test.Virtual:
+    """A kernel in whose machine the first try of a direct read through FUSE comes to this."""
+    image = KernelImage("mine", "6.1.0", "own", tmp_path / "vmlinux", None, None, {})
+
+    def run_image(tests: Sequence[Test], image: KernelImage, **_: object) -> Report:
+        seen = [Observation(test.name, "ok") for test in tests]
+        (at,) = (i for i, t in enumerate(tests) if t.actors[0].body[0].op == "dio_read" and "FUSE" in to_text(t))
+        seen[at] = replace(seen[at], status=status, reason="no luck")
+        return Report(seen, "6.1.0", 1.0, 2.0, tmp_path / "log", facilities=Facilities())
+
+    monkeypatch.setattr(under_test, "run_image", run_image)
+    return under_test.virtual(image, kernel("v6.1"), threading.Event())
+
+
+def test_a_backend_is_lacking_only_if_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = virtual_that_says("not applicable", monkeypatch, tmp_path)
+    assert found.facilities.backends["fuse"] == "no luck"
+    assert not found.facilities.backends["nfs"]
+    for status in ("crash", "timeout", "could not tell"):
+        with pytest.raises(VmError, match="mine: try_dio_read: no luck"):
+            virtual_that_says(status, monkeypatch, tmp_path)  # type: ignore[arg-type]
 
 
 # --- the stories ------------------------------------------------------------------------------------------------------
