@@ -47,12 +47,14 @@ every claim came out as the model of that broken kernel says.
 
 @dataclass(frozen=True)
 class Ran:
-    """The catalogue on one kernel. ``found``: one comparison a test; ``agree``: None where there is nothing to say."""
+    """The catalogue on one kernel. ``found``: one comparison a test; ``agree``: None where there is nothing to say;
+    ``claims``: what the model says of each."""
 
     image: KernelImage
     model: Kernel
     found: Mapping[str, Comparison]
     agree: Mapping[str, bool | None]
+    claims: Mapping[str, Sequence[bool]]
     lost: int
 
     def named(self, *verdicts: Verdict) -> set[str]:
@@ -87,13 +89,14 @@ def run(tests: Sequence[Test], on: Sequence[KernelImage]) -> dict[str, Ran]:
 
 def judged(tests: Sequence[Test], image: KernelImage, report: Report) -> Ran:
     model = modelled(version_of(image), image.broken)
-    found, agree = {}, {}
+    found, agree, claims = {}, {}, {}
     for test, seen in zip(tests, report.observations, strict=True):
         predicted = predict(test, model)
         one = compare(test, [seen], None, predicted.registers)
         found[test.name] = one
         agree[test.name] = _agrees(one, predicted.claims, seen)
-    return Ran(image, model, found, agree, report.lost)
+        claims[test.name] = predicted.claims
+    return Ran(image, model, found, agree, claims, report.lost)
 
 
 def _agrees(one: Comparison, claims: Sequence[bool], seen: Observation) -> bool | None:
@@ -150,7 +153,17 @@ def _build(name: str, ran: Mapping[str, Ran]) -> Iterator[str]:
     yield ""
     for variant in variants(base.image):
         for test in (one := ran[variant.name]).differ:
-            yield f"- **{variant.name}, {test}**: {_difference(one.found[test])}\n"
+            why = _SIMPLIFIED.get((variant.name.removeprefix(f"{name}+"), test), "")
+            yield f"- **{variant.name}, {test}**: {_difference(one.found[test])}{why and f'. {why}'}\n"
+
+
+_UFFD_WP_RESOLVE = (
+    "The model is too simple here: to it, a pte that userfaultfd releases stays read-only, and the store faults. This "
+    "kernel makes an exclusive page writable at once (`uffd_wp_range`: `MM_CP_TRY_CHANGE_WRITABLE`), and the write "
+    "fault that is broken is not taken. Where a write fault reuses exclusive pages, both come to the same"
+)
+#: What is known of a difference, by control and test.
+_SIMPLIFIED = {(rule, "uffd_wp_and_pin"): _UFFD_WP_RESOLVE for rule in ("reuse-never", "wp-ignores-exclusive")}
 
 
 def _figures(one: Ran) -> str:
@@ -189,8 +202,15 @@ def _row(one: Ran, base: Ran) -> str:
     agree = f"{len(one.told) - len(one.differ)} of {len(one.told)}" + (
         f", {one.lost} machines lost" if one.lost else ""
     )
-    shown = _names(sorted(red)) or ("none: only a race shows it" if control in _RACES else "none")
+    shown = _names(sorted(red)) or f"none{_why_none(control, one, base)}"
     return _cells(f"`+{control}`", says[control], answers, agree, shown, _names(sorted(green)) or "none")
+
+
+def _why_none(control: str, one: Ran, base: Ran) -> str:
+    if control in _RACES:
+        return ": only a race shows it"
+    lost = [name for name, claims in one.claims.items() if claims != base.claims[name] and one.agree[name] is None]
+    return f": in the model, {_names(lost)}, which cannot be run here" if lost else ""
 
 
 _RACES = {control.rule for control in CONTROLS if not control.seen}
@@ -242,9 +262,9 @@ def _why_never(test: Test, bases: Sequence[Ran], broken: Sequence[Ran]) -> str:
 
     if everywhere(Verdict.NOT_APPLICABLE):
         return f"not applicable on these machines: {_short(bases[0].found[test.name].reason)}"
+    if red := [base.image.name for base in bases if base.found[test.name].verdict is Verdict.VIOLATED]:
+        return f"it is violated already where nothing is broken: on {' and '.join(red)}"
     if all(base.found[test.name].verdict is not Verdict.HOLDS for base in bases):
-        if any(base.found[test.name].verdict is Verdict.VIOLATED for base in bases):
-            return "it is violated already on kernels where nothing is broken"
         return "it claims `sometimes`, which one run in a fixed order cannot refute"
     (path,) = (p for p in PATHS if p.stem == test.name)
     verdicts = {one.model.name: checker(path).check(one.model).verdict for one in (*bases, *broken)}
