@@ -176,7 +176,7 @@ class _Names:
         self.page_of: dict[str, int] = {}
         pages = 0
         for mapping in test.memory:
-            if "hugetlb" in mapping.kind or "thp" in mapping.flags:
+            if "thp" in mapping.flags:
                 raise CannotDo(mapping.name)
             self.page_of[mapping.name] = pages
             pages += mapping.pages
