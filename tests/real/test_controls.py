@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.cli import main
+from cowcatcher.explore.ordered import predict
+from cowcatcher.kernels import modelled
 from cowcatcher.litmus import parse, parse_file
 from cowcatcher.real import archive, controls, images, kernel_build, vm
 from cowcatcher.real.controls import NoPlace
@@ -447,6 +449,32 @@ def test_the_seeds_bug(built: KernelImage, broken: str) -> None:
         (pinned,) = seen.pinned.values()
         (owner,) = (page for page in seen.pages if page.process == "parent")
         assert (owner.pfn == pinned) is stays
+
+
+@pytest.mark.parametrize("built", ["7.3-controls"], indirect=True)
+def test_what_a_swap_entry_forgets(built: KernelImage) -> None:
+    """No test of the catalogue that can be run shows swap-forgets-exclusive: it takes a reference held over a swap."""
+    test = parse("""\
+test read_ref_swapped
+memory { buf = anon(1) }
+process parent {
+    pipe = vmsplice(buf)
+    madvise(buf, PAGEOUT)
+    r = load(buf)
+    store(buf, 2)
+    post(stored)
+}
+device reader {
+    await(stored)
+    d = dma_read(pipe)
+}
+""")
+    for control, read in (("", 2), ("+swap-forgets-exclusive", 1)):
+        image = images.image(built.name + control)
+        assert predict(test, modelled(vm.version_of(image), image.broken)).registers["d"] == read
+        (seen,) = vm.run_vm([test], image)
+        assert seen.status == "ok", seen.reason
+        assert seen.registers["d"] == read
 
 
 @pytest.mark.parametrize("built", BUILDS, indirect=True)
