@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cowcatcher.agree.campaign import Campaign
     from cowcatcher.agree.under_test import KernelUnderTest
 
+_EVERY = 10.0  # seconds between two lines of progress where nobody watches
 _COUNT = 2000
 
 
@@ -103,7 +104,7 @@ def _run(args: argparse.Namespace) -> tuple[list[Campaign], bool, str]:
     from cowcatcher.real.qemu import Settings, VmError, at_once
 
     stop = threading.Event()
-    progress = screen.Progress()
+    progress = screen.Progress(_EVERY)
     campaigns: list[Campaign] = []
     try:
         campaigns += [Campaign(on, args.seed, args.first, args.count) for on in _kernels(args, stop, progress)]
