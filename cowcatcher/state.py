@@ -130,6 +130,7 @@ MODE_PROMISES = 2  # read-write or long-term: the page stays with the process th
 MODE_IOMMU = 4  # the device reaches it through an IOMMU mapping that ends with the pin
 MODE_ODP = 8  # no reference: the device follows the page table, told of changes by an MMU notifier
 MODE_PIN = 16  # FOLL_PIN; else FOLL_GET
+MODE_ALL_OR_ENOMEM = 64  # whoever asked takes too few pages for a lack of memory
 MODE_CLEAN = 32  # released without marking dirty what the device may have written
 
 PIN_PFN = 0  # the frame

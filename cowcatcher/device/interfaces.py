@@ -36,7 +36,8 @@ def vfio_map(m: Machine, s: State, t: int) -> int:
 
 
 def xdp_umem(m: Machine, s: State, t: int) -> int:
-    return _begin(m, s, t, m.k.foll_xdp())
+    """xdp_umem_pin_pages() reports a part that could be pinned as ENOMEM."""
+    return _begin(m, s, t, m.k.foll_xdp(), MODE_ALL_OR_ENOMEM)
 
 
 def vmsplice(m: Machine, s: State, t: int) -> int:

@@ -312,8 +312,11 @@ def gup_failed(m: Machine, s: State, t: int, error: int) -> int:
     """Nothing stays pinned; the handle is as if never taken. mmap_lock is held."""
     mm = s[t + T_MM] - 1
     if has_handle(s, t):
+        op = current_op(m, s, t)
+        handle = pin_at(m, op[OP_ARGS])
+        if s[handle + PIN_MODE] & MODE_ALL_OR_ENOMEM and s[t + T_PAGE] > op[OP_ARGS + 1]:
+            error = ENOMEM
         forget_taken(m, s, t)
-        handle = pin_at(m, current_op(m, s, t)[OP_ARGS])
         for field in range(handle, handle + m.pin_size):
             s[field] = 0
     elif s[t + T_FLAGS] & FOLL_FORCE:

@@ -74,6 +74,14 @@ def test_what_is_not_modelled_says_so() -> None:
     assert "huge" in result.reason
 
 
+def test_a_part_that_can_be_pinned() -> None:
+    """AF_XDP calls that a lack of memory, as 6.1 and 6.18 do (found by comparing random tests with them)."""
+    body = (
+        "memory { x = anon(1, pages=2) }\nprocess p { mprotect(x[1], R); m = xdp_umem(x); n = io_uring_register(x) }\n"
+    )
+    assert checked(body + "always m == ENOMEM and n == EFAULT").verdict is Verdict.HOLDS
+
+
 def test_a_witness_is_shortest_and_can_be_taken_again() -> None:
     """Random tests: every witness of every violation, on the kernel searched and on those that share its search."""
     taken = 0
