@@ -23,7 +23,6 @@ from cowcatcher.real.archive import ArchiveError, Found, Suite
 from cowcatcher.real.build import cache_dir
 
 SERIES: Final = tuple(archive.SUITES)
-FLAVOURS: Final = ("cloud", "full")
 _RECORD: Final = "record.json"
 _WAITING: Final = "waiting for another install"
 _PICTURE: Final = 64 << 20  # what an uncompressed kernel takes, about

@@ -337,17 +337,23 @@ def _came_of(step: Record) -> str:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-def _summary(doc: Record, style: Style) -> list[str]:
-    summary = doc["summary"]
-    parts = [style.good(f"{summary['pass']} as the model says")]
+def standings(summary: Record, style: Style, *, passed: str, failed: str) -> list[str]:
+    """How many tests stand how: those that passed in any case, the others where there are some."""
+    parts = [style.good(f"{summary['pass']} {passed}")]
     if summary["fail"]:
-        parts.append(style.bad(f"{summary['fail']} DIFFER"))
+        parts.append(style.bad(f"{summary['fail']} {failed}"))
     if summary["unknown"]:
         parts.append(style.unsure(f"{summary['unknown']} could not be told"))
     if summary["skip"]:
         parts.append(style.unsure(f"{summary['skip']} not applicable"))
     if summary["missing"]:
         parts.append(style.unsure(f"{summary['missing']} not run"))
+    return parts
+
+
+def _summary(doc: Record, style: Style) -> list[str]:
+    summary = doc["summary"]
+    parts = standings(summary, style, passed="as the model says", failed="DIFFER")
     on = f" on {counted(len(doc['on']), 'kernel')}" if len(doc["on"]) > 1 else ""
     lines = wrapped(f"{counted(summary['tests'], 'test')}{on}: {', '.join(parts)}", style.width, "", "  ")
     more = doc["would_add"]

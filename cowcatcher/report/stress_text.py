@@ -8,6 +8,7 @@ from typing import Any
 from cowcatcher.real.host import OK
 from cowcatcher.report.check_ktap import result_line
 from cowcatcher.report.record import Record
+from cowcatcher.report.run_text import standings
 from cowcatcher.report.style import Style, columns, counted, wrapped
 
 NOT_ALLOWED = "not allowed by the model"
@@ -91,15 +92,7 @@ def _marks(row: Record, style: Style) -> str:
 
 def _summary(doc: Record, style: Style) -> list[str]:
     summary = doc["summary"]
-    parts = [style.good(f"{summary['pass']} within what the model allows")]
-    if summary["fail"]:
-        parts.append(style.bad(f"{summary['fail']} NOT"))
-    if summary["unknown"]:
-        parts.append(style.unsure(f"{summary['unknown']} could not be told"))
-    if summary["skip"]:
-        parts.append(style.unsure(f"{summary['skip']} not applicable"))
-    if summary["missing"]:
-        parts.append(style.unsure(f"{summary['missing']} not run"))
+    parts = standings(summary, style, passed="within what the model allows", failed="NOT")
     results = [r for t in doc["tests"] for r in t["results"] if r["standing"] not in ("skip", "missing")]
     modelled = sum(r["modelled"] or 0 for r in results)
     seen = modelled - sum(len(r["unseen"]) for r in results)
