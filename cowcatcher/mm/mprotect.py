@@ -114,8 +114,11 @@ def uffd_wp_pte(m: Machine, s: State, t: int) -> int:
 def clear_refs(m: Machine, s: State, t: int) -> int:
     """echo 4 > /proc/self/clear_refs: every pte loses soft-dirty bit and write permission, to see the next write."""
     mm = current_mm(m, s, t)
-    lock = mmap_write_trylock if m.k.clear_refs_excludes_faults() else mmap_read_trylock
-    if lock(m, s, mm) == BLOCKED:
+    if m.k.clear_refs_excludes_faults():
+        locked = mmap_write_trylock(m, s, mm)
+    else:
+        locked = mmap_read_trylock(m, s, mm)
+    if locked == BLOCKED:
         return BLOCKED
     begin_on_pages(s, t, mm, 0, m.n_pages, CLEAR_REFS_PTE)
     return clear_refs_pte(m, s, t)
