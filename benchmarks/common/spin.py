@@ -22,7 +22,7 @@ from benchmarks.common.sizes import COUNTS, SIZES, Counts, Size
 SOURCE = Path(__file__).with_name("cow.pml")
 
 #: Only safety is asked for, and with one process partial-order reduction has nothing to leave out: neither is to cost
-#: anything. -O3, -march=native and SPIN's other hashes were tried: no faster.
+#: anything. -O3, -march=native, -DSFH and -DNOVSZ were tried: no faster.
 PLAIN = ("-w", "-O2", "-DSAFETY", "-DNOREDUCE", "-DNOFAIR", "-DNOBOUNDCHECK")
 
 #: What the verifier counts besides: the state before init sets alive[0]; the step from there, and the one into it.
