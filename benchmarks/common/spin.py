@@ -88,7 +88,7 @@ class Verifier:
 
     def _known_depth(self) -> int:
         size, _, canonical = self.key
-        return {"S": 10_000, "M": 250_000, "L": 2_000_000}.get(size, 100_000) * (1 if canonical else 16)
+        return {"S": 10_000, "M": 250_000, "L": 4_000_000}.get(size, 100_000) * (1 if canonical else 16)
 
     def _outcome(self, ended: Ended, first_only: bool) -> Outcome:
         said = ended.output
@@ -98,7 +98,7 @@ class Verifier:
             raise Failed(f"{self.program.name}: {wrong[0].strip()}\n{said[-2000:]}")
         depths = [int(depth) - MORE_STATES for depth in re.findall(r"assertion violated .*\(at depth (\d+)\)", said)]
         # Looking is an option of the loop: where something is found, it is one transition more.
-        transitions = int(_number(r"(\d+) transitions", said)) - MORE_TRANSITIONS - errors
+        transitions = int(_number(r"(\d+) transitions \(=", said)) - MORE_TRANSITIONS - errors
         shared = re.search(r"([\d.]+)\s+total shared memory usage", said)
         return Outcome(
             Counts(int(_number(r"(\d+) states, stored", said)) - MORE_STATES, transitions),
@@ -127,8 +127,11 @@ def build(
     said = must([spin, "-a", *(f"-D{name}={value}" for name, value in defines.items()), SOURCE], folder).output
     if "Error" in said:
         raise Failed(said)
+    # It prints eight digits of a count: not enough at size L.
+    source = folder / "pan.c"
+    source.write_text(source.read_text().replace("%9.8g", "%9.15g"))
     program = folder / "pan"
-    must([cc, *PLAIN, *chosen.flags, "pan.c", "-o", program], folder)
+    must([cc, *PLAIN, *chosen.flags, source, "-o", program], folder)
     return Verifier(program, chosen, (size.name, rule, canonical), number)
 
 
