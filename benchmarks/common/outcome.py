@@ -27,7 +27,8 @@ class Outcome:
     counts: Counts
     #: Of the search alone, by the program's own clock.
     seconds: float
-    #: Of the whole process and its children: what is left of ``seconds`` when something else runs.
+    #: Of the processor, by the whole process: what to compare when something else is running. Not for SPIN's parallel
+    #: mode, whose second process is not in it.
     cpu_seconds: float
     #: Peak memory, as the kernel counted it, or as the program says where it is shared between processes.
     bytes: int
