@@ -18,6 +18,7 @@ from cowcatcher.agree.judge import Compared, Status, judge
 from cowcatcher.agree.shrink import smaller
 from cowcatcher.agree.story import Story
 from cowcatcher.agree.under_test import KernelUnderTest
+from cowcatcher.explore.shrink import until_none_is_kept
 from cowcatcher.kernels import Kernel, kernel
 from cowcatcher.litmus import check, cond_text
 from cowcatcher.litmus.ast import Test
@@ -207,9 +208,11 @@ def shrink(compared: Compared, on: KernelUnderTest) -> Compared:
     All candidates of a round are run at once, each several times: in a virtual machine it is the boot that takes long.
     """
     tried = 0
-    found: Compared | None = compared
-    while found is not None and tried < MOST_TRIED:
-        compared = found
+
+    def smaller_still(compared: Compared) -> Compared | None:
+        nonlocal tried
+        if tried >= MOST_TRIED:
+            return None
         candidates = [story for story in smaller(compared.story) if not check(story.test("smaller"))]
         tried += len(candidates)
         runs = _once([p for p in _prepare(candidates, on.model) for _ in range(1 + RERUNS)], on)
@@ -218,7 +221,9 @@ def shrink(compared: Compared, on: KernelUnderTest) -> Compared:
             for i in range(0, len(runs), 1 + RERUNS)
             if runs[i].status is Status.DISAGREE
         )
-        found = next((c for c in judged if c.status is Status.DISAGREE), None)
+        return next((c for c in judged if c.status is Status.DISAGREE), None)
+
+    compared = until_none_is_kept(compared, smaller_still)
     shown = {d.split(": ")[0] for d in compared.differences}
     claims = [c for c in compared.test.claims if cond_text(c.cond) in shown] or compared.test.claims[:1]
     return replace(compared, test=compared.story.test("disagreement", claims))

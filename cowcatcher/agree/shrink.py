@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from cowcatcher.agree.story import Step, Story
-from cowcatcher.litmus.ast import Mapping, Name, Place, Statement
-from cowcatcher.litmus.order import argument
-from cowcatcher.litmus.statements import SIGNATURES
+from cowcatcher.explore.shrink import part_sizes
+from cowcatcher.litmus.ast import Mapping, Name
+from cowcatcher.litmus.rewrite import (
+    Change,
+    last_page_joined,
+    pins_on,
+    place_of,
+    takes_pin,
+    with_places,
+    without_cells,
+)
 
 
 def smaller(story: Story) -> Iterator[Story]:
@@ -21,11 +29,9 @@ def smaller(story: Story) -> Iterator[Story]:
     for mapping in story.memory if len(story.memory) > 1 else ():
         memory = tuple(m for m in story.memory if m is not mapping)
         yield _without_pins_of_nothing(replace(story, memory=memory))
-    size = len(story.steps) // 2
-    while size:
+    for size in part_sizes(len(story.steps)):
         for at in range(0, len(story.steps), size):
             yield replace(story, steps=story.steps[:at] + story.steps[at + size :])
-        size //= 2
     for mapping in story.memory:
         if mapping.pages > 1:
             yield _with_one_page(story, mapping, mapping.pages - 1)
@@ -41,45 +47,28 @@ def _concerns(step: Step, names: set[str]) -> bool:
 def _without_pins_of_nothing(story: Story) -> Story:
     """Only the steps whose mapping is still there; uses of a pin that is gone are not told anyway."""
     known = {m.name for m in story.memory}
-    pins = {s.statement.target for s in story.steps if SIGNATURES[s.statement.op].gives == "pin"}
-    places = [next((a.name for a in s.statement.args if isinstance(a, Place)), None) for s in story.steps]
+    pins = {s.statement.target for s in story.steps if takes_pin(s.statement)}
+    places = [None if (place := place_of(s.statement)) is None else place.name for s in story.steps]
     kept = (s for s, place in zip(story.steps, places, strict=True) if place is None or place in known | pins)
     return replace(story, steps=tuple(kept))
 
 
-def _with_one_page(story: Story, mapping: Mapping, dropped: int) -> Story:
+def _with_one_page(story: Story, mapping: Mapping, left: int) -> Story:
     """One page less: what names the last one now names the one before, or no page at all if only one is left."""
-    memory = tuple(replace(m, pages=m.pages - 1) if m is mapping else m for m in story.memory)
-    of = {mapping.name, *(s.statement.target for s in story.steps if _pins(s.statement, mapping.name))}
-
-    def change(place: Place) -> Place:
-        if place.index is None or place.name not in of:
-            return place
-        return replace(place, index=min(place.index, dropped - 1) if dropped > 1 else None)
-
-    return replace(story, memory=memory, steps=_changed(story.steps, change))
+    memory = tuple(replace(m, pages=left) if m is mapping else m for m in story.memory)
+    return _changed(replace(story, memory=memory), last_page_joined(_known_as(story, mapping), left + 1))
 
 
 def _with_one_cell(story: Story, mapping: Mapping) -> Story:
     value = mapping.cells[0][1]
     memory = tuple(replace(m, cells=(("", value),)) if m is mapping else m for m in story.memory)
-    of = {mapping.name, *(s.statement.target for s in story.steps if _pins(s.statement, mapping.name))}
-
-    def change(place: Place) -> Place:
-        return replace(place, cell=None) if place.name in of else place
-
-    return replace(story, memory=memory, steps=_changed(story.steps, change))
+    return _changed(replace(story, memory=memory), without_cells(_known_as(story, mapping)))
 
 
-def _pins(statement: Statement, mapping: str) -> bool:
-    return SIGNATURES[statement.op].gives == "pin" and argument(statement) == mapping
+def _known_as(story: Story, mapping: Mapping) -> set[str]:
+    """The mapping, and the pins on it."""
+    return {mapping.name, *pins_on(mapping.name, (s.statement for s in story.steps))}
 
 
-def _changed(steps: Sequence[Step], change: Callable[[Place], Place]) -> tuple[Step, ...]:
-    return tuple(
-        Step(
-            s.actor,
-            replace(s.statement, args=tuple(change(a) if isinstance(a, Place) else a for a in s.statement.args)),
-        )
-        for s in steps
-    )
+def _changed(story: Story, change: Change) -> Story:
+    return replace(story, steps=tuple(Step(s.actor, with_places(s.statement, change)) for s in story.steps))

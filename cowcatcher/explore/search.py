@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cowcatcher.explore.checks import CHECK_BITS, broken_in_state, promise_held
@@ -61,14 +62,24 @@ class Exploration:
         return steps
 
 
-def search(m: Machine, initial: bytes, kernel_tasks: frozenset[int], limits: Limits) -> Exploration:
-    """Explore everything that can follow ``initial``, in order of distance; deterministic."""
+def search(
+    m: Machine,
+    initial: bytes,
+    kernel_tasks: frozenset[int],
+    limits: Limits,
+    enough: Callable[[Exploration], bool] | None = None,
+) -> Exploration:
+    """Explore everything that can follow ``initial``, in order of distance; deterministic.
+
+    ``enough`` is asked whenever something new is broken or a final state is found: whether that will do. It stops the
+    search then and there, with what has been found.
+    """
     stepper = Stepper(m, kernel_tasks)
     started = time.monotonic()
     found = Exploration([initial], [-1], [-1])
     index: dict[bytes, int] = {initial: 0}
     depth_of = [0]
-    at = 0
+    at = broken_before = 0
     while at < len(found.states):
         if at % _LOOK_EVERY == _LOOK_EVERY - 1:
             found.stopped = limits.reached(len(found.states), started, m.size)
@@ -94,8 +105,13 @@ def search(m: Machine, initial: bytes, kernel_tasks: frozenset[int], limits: Lim
                 if not found.promised and promise_held(m, following):
                     found.promised = True
         found.moved |= moved
-        if stepper.is_final(state, moved):
+        final = stepper.is_final(state, moved)
+        if final:
             found.finals.append(at)
+        if enough is not None and (final or len(found.broken) > broken_before):
+            broken_before = len(found.broken)
+            if enough(found):
+                break
         at += 1
     found.depth = depth_of[-1]
     return found

@@ -1,0 +1,172 @@
+"""Is a test violated in the same way? What a smaller test has to keep, and what shows that nothing else is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from cowcatcher import state as st
+from cowcatcher.explore import claims as cl
+from cowcatcher.explore.checks import unbalanced
+from cowcatcher.explore.program import NotModelled, Program, compile_test, initial_state
+from cowcatcher.explore.reductions import without_statements
+from cowcatcher.explore.search import Exploration, Limits, search
+from cowcatcher.explore.verdict import Checker, CheckResult, Verdict, Violation, kernel_tasks
+from cowcatcher.kernels import Kernel
+from cowcatcher.litmus.ast import Expect, Flags, KernelRange, Name, Statement, Test
+from cowcatcher.litmus.printer import claim_text
+from cowcatcher.litmus.rewrite import statements_of
+from cowcatcher.litmus.statements import GUP_FLAGS
+from cowcatcher.state import Machine
+
+
+def focused(test: Test, violation: Violation) -> Test:
+    """The test with nothing in it but the claim or the standing check that is violated.
+
+    Claims are judged each by itself, so the others decide over nothing; what is expected of kernels is left out.
+    """
+    claims = tuple(c for c in test.claims if violation.kind == "claim" and claim_text(c) == violation.text)
+    return replace(test, claims=claims[:1], expects=())
+
+
+def verdict_of(test: Test, kernel: Kernel, check: str, limits: Limits) -> Verdict:
+    """Is this standing check violated, or with "" the test's only claim? The search stops at the first violation."""
+    try:
+        program = compile_test(test)
+    except NotModelled:
+        return Verdict.NOT_APPLICABLE
+    m = program.on(kernel.rules())
+    violated = _violated(program, m, check)
+    found = search(m, bytes(initial_state(program, m)), kernel_tasks(program), limits, violated)
+    if violated(found) or (not check and not found.stopped and _never_true(program, m, found)):
+        return Verdict.VIOLATED
+    return Verdict.UNKNOWN if found.stopped else Verdict.HOLDS
+
+
+def _violated(program: Program, m: Machine, check: str) -> Callable[[Exploration], bool]:
+    """Has it been violated by now? Asked after every final state."""
+    looked_at = 0
+
+    def finals(found: Exploration) -> Iterator[bytes]:
+        nonlocal looked_at
+        for i in found.finals[looked_at:]:
+            yield found.states[i]
+        looked_at = len(found.finals)
+
+    seen = False
+
+    def violated(found: Exploration) -> bool:
+        nonlocal seen
+        if check and check != "balanced":
+            return check in found.broken
+        seen = seen or any(unbalanced(m, s) if check else _fails(program, m, s) for s in finals(found))
+        return seen
+
+    return violated
+
+
+def _fails(program: Program, m: Machine, state: bytes) -> bool:
+    claim = program.test.claims[0]
+    true = cl.holds(claim.cond, program, m, state, cl.register_values(program, m, state))
+    return claim.kind != "sometimes" and true == (claim.kind == "never")
+
+
+def _never_true(program: Program, m: Machine, found: Exploration) -> bool:
+    claim = program.test.claims[0]
+    states = (found.states[i] for i in found.finals)
+    return claim.kind == "sometimes" and not any(
+        cl.holds(claim.cond, program, m, s, cl.register_values(program, m, s)) for s in states
+    )
+
+
+@dataclass(slots=True)
+class StillViolated:
+    """Says yes to a test that is violated in the same way on ``kernel``, and holds on all of ``holds_on``.
+
+    A candidate of which that cannot be told is not kept; ``unsure`` and ``not_applicable`` count those.
+    """
+
+    violation: Violation
+    kernel: Kernel
+    holds_on: Sequence[Kernel] = ()
+    limits: Limits = field(default_factory=Limits)
+    unsure: int = 0
+    not_applicable: int = 0
+
+    def __call__(self, test: Test) -> bool:
+        verdict = self.verdict(test)
+        if verdict is Verdict.VIOLATED and self.holds_on:
+            checker = Checker(test, self.limits)
+            results = (checker.check(kernel).verdict for kernel in self.holds_on)
+            other = next((found for found in results if found is not Verdict.HOLDS), None)
+            verdict = verdict if other is None else Verdict.HOLDS if other is Verdict.VIOLATED else other
+        self.unsure += verdict is Verdict.UNKNOWN
+        self.not_applicable += verdict is Verdict.NOT_APPLICABLE
+        return verdict is Verdict.VIOLATED
+
+    def verdict(self, test: Test) -> Verdict:
+        """Of the claim or the check alone. A test that has lost its claim has nothing to violate."""
+        check = self.violation.name if self.violation.kind == "check" else ""
+        if not check and (len(test.claims) != 1 or test.claims[0].kind != self.violation.name):
+            return Verdict.HOLDS
+        if check in test.unchecked:
+            return Verdict.HOLDS
+        return verdict_of(test, self.kernel, check, self.limits)
+
+    def rerun(self, test: Test) -> CheckResult:
+        """The result on the kernel, with every execution looked at."""
+        return Checker(test, self.limits).check(self.kernel)
+
+
+def empty(test: Test) -> Test:
+    """The control: the same memory and actors, and nobody does anything. Only the standing checks can be asked."""
+    return replace(test, actors=tuple(replace(a, body=()) for a in test.actors), claims=(), kernel_may=())
+
+
+def needed(test: Test, keeps: StillViolated) -> dict[int, Verdict]:
+    """For each statement, by its number from the top: what comes out without it, and what means nothing without it."""
+    numbers = range(sum(1 for _ in statements_of(test)))
+    return {i: keeps.verdict(without_statements(test, i, i + 1)) for i in numbers}
+
+
+def expecting(test: Test, keeps: StillViolated) -> Test:
+    """With ``expect`` lines that say what was kept."""
+    check = keeps.violation.name.upper() if keeps.violation.kind == "check" else None
+    lines = [Expect("violated", (_named(keeps.kernel),), check)]
+    if keeps.holds_on:
+        lines.append(Expect("holds", tuple(map(_named, keeps.holds_on))))
+    return replace(test, expects=tuple(lines))
+
+
+def _named(kernel: Kernel) -> KernelRange:
+    return KernelRange(kernel.name, kernel.name, single=True)
+
+
+def by_rule(kernel: Kernel) -> Callable[[Statement], Statement | None]:
+    """Pins by interface as pins by rule, with the flags that the interface uses on this kernel."""
+    rules = kernel.rules()
+
+    def plain(statement: Statement) -> Statement | None:
+        word = statement.args[1].text if len(statement.args) > 1 and isinstance(statement.args[1], Name) else ""
+        match statement.op:
+            case "ibv_reg_mr":
+                foll = rules.foll_rdma(int(word == "READONLY"))
+            case "io_uring_register":
+                foll = rules.foll_io_uring()
+            case "vfio_map":
+                foll = rules.foll_vfio(int(word == "READONLY"))
+            case "xdp_umem":
+                foll = rules.foll_xdp()
+            case "vmsplice":
+                foll = rules.foll_vmsplice()
+            case "dio_read" | "dio_write":
+                ask = {"NFS": rules.foll_dio_nfs, "FUSE": rules.foll_dio_fuse}.get(word, rules.foll_dio_block)
+                foll = ask(int(statement.op == "dio_read"))
+            case _:
+                return None
+        names = {name for name in GUP_FLAGS if name != "READ" and foll & int(getattr(st, f"FOLL_{name}"))}
+        names |= set() if "WRITE" in names else {"READ"}
+        op = "pin" if foll & st.FOLL_PIN else "get"
+        return replace(statement, op=op, args=(statement.args[0], Flags(tuple(f for f in GUP_FLAGS if f in names))))
+
+    return plain
