@@ -12,10 +12,9 @@ from cowcatcher.explore.program import NotModelled, Program, compile_test, initi
 from cowcatcher.explore.reductions import without_statements
 from cowcatcher.explore.search import Exploration, Limits, search
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict, Violation, kernel_tasks
-from cowcatcher.kernels import Kernel
+from cowcatcher.kernels import Kernel, is_known
 from cowcatcher.litmus.ast import Expect, Flags, KernelRange, Name, Statement, Test
 from cowcatcher.litmus.printer import claim_text
-from cowcatcher.litmus.rewrite import statements_of
 from cowcatcher.litmus.statements import GUP_FLAGS
 from cowcatcher.state import Machine
 
@@ -95,14 +94,20 @@ class StillViolated:
 
     def __call__(self, test: Test) -> bool:
         verdict = self.verdict(test)
-        if verdict is Verdict.VIOLATED and self.holds_on:
-            checker = Checker(test, self.limits)
-            results = (checker.check(kernel).verdict for kernel in self.holds_on)
-            other = next((found for found in results if found is not Verdict.HOLDS), None)
-            verdict = verdict if other is None else Verdict.HOLDS if other is Verdict.VIOLATED else other
+        if verdict is Verdict.VIOLATED:
+            other = self.first_that_differs(test)
+            verdict = verdict if other is None else other.verdict
+            if other is not None and verdict is Verdict.VIOLATED:
+                return False
         self.unsure += verdict is Verdict.UNKNOWN
         self.not_applicable += verdict is Verdict.NOT_APPLICABLE
         return verdict is Verdict.VIOLATED
+
+    def first_that_differs(self, test: Test) -> CheckResult | None:
+        """The first result of those kernels on which it is to hold that is another one."""
+        checker = Checker(test, self.limits)
+        results = (checker.check(kernel) for kernel in self.holds_on)
+        return next((found for found in results if found.verdict is not Verdict.HOLDS), None)
 
     def verdict(self, test: Test) -> Verdict:
         """Of the claim or the check alone. A test that has lost its claim has nothing to violate."""
@@ -123,19 +128,40 @@ def empty(test: Test) -> Test:
     return replace(test, actors=tuple(replace(a, body=()) for a in test.actors), claims=(), kernel_may=())
 
 
-def needed(test: Test, keeps: StillViolated) -> dict[int, Verdict]:
-    """For each statement, by its number from the top: what comes out without it, and what means nothing without it."""
-    numbers = range(sum(1 for _ in statements_of(test)))
-    return {i: keeps.verdict(without_statements(test, i, i + 1)) for i in numbers}
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a statement is good for: without it, ``verdict`` comes out on ``kernel``."""
+
+    actor: str
+    statement: Statement
+    kernel: Kernel
+    verdict: Verdict
 
 
-def expecting(test: Test, keeps: StillViolated) -> Test:
-    """With ``expect`` lines that say what was kept."""
+def needed(test: Test, keeps: StillViolated) -> list[Needed]:
+    """Every statement, from top to bottom, and what comes out without it; on the kernel of the violation if that makes
+    the difference, else on the one on which it was to hold."""
+    found = []
+    for i, (actor, statement) in enumerate((a.name, s) for a in test.actors for s in a.body):
+        without = without_statements(test, i, i + 1)
+        verdict = keeps.verdict(without)
+        other = keeps.first_that_differs(without) if verdict is Verdict.VIOLATED else None
+        kernel = keeps.kernel if other is None else other.kernel
+        found.append(Needed(actor, statement, kernel, verdict if other is None else other.verdict))
+    return found
+
+
+def expecting(test: Test, keeps: StillViolated, original: str) -> Test:
+    """With a description that says what it is left of, and ``expect`` lines that say what was kept."""
     check = keeps.violation.name.upper() if keeps.violation.kind == "check" else None
     lines = [Expect("violated", (_named(keeps.kernel),), check)]
     if keeps.holds_on:
         lines.append(Expect("holds", tuple(map(_named, keeps.holds_on))))
-    return replace(test, expects=tuple(lines))
+    what = check.lower() if check else "the claim"
+    description = f"What is left of {original}, with {what} violated on {keeps.kernel.name}."
+    # A kernel that a user has changed has no name that an expect line could know.
+    known = () if any(not is_known(r.first or "") for e in lines for r in e.ranges) else tuple(lines)
+    return replace(test, description=description, expects=known)
 
 
 def _named(kernel: Kernel) -> KernelRange:

@@ -135,7 +135,7 @@ def _round(tries: _Tries, all_of_them: Sequence[Reduction]) -> Test | None:
     """Every reduction once, each until it brings nothing; None if none brought anything."""
     before = tries.found.test
     for reduction in all_of_them:
-        until_none_is_kept(before, partial(_first_kept, tries, reduction))
+        until_none_is_kept(tries.found.test, partial(_first_kept, tries, reduction))
     return tries.found.test if tries.found.test != before else None
 
 

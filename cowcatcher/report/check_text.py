@@ -81,12 +81,15 @@ def shortest_witness(result: Record, style: Style) -> list[str]:
         return ["No execution of the test satisfies it."]
     violation = min(found, key=lambda v: v["depth"])
     of = violation["name"] if violation["kind"] == "check" else violation["text"]
-    lines = [f"A shortest way to violate {of}, {counted(violation['depth'], 'step')}:"]
-    rows = [
-        (f"{number:>4}", part["actor"], part["statement"] + _part(part))
-        for number, part in enumerate(violation["witness"], 1)
-    ]
-    return [*lines, *columns(rows)]
+    head = f"A shortest way to violate {of}, {counted(violation['depth'], 'step')}:"
+    return [head, *witness_lines(violation["witness"])]
+
+
+def witness_lines(witness: Sequence[Record]) -> list[str]:
+    """A witness, one line for every stretch of a statement."""
+    return columns(
+        (f"{number:>4}", part["actor"], part["statement"] + _part(part)) for number, part in enumerate(witness, 1)
+    )
 
 
 def _part(part: Record) -> str:

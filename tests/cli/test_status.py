@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from cowcatcher.cli import checking, main
+from cowcatcher.explore.same import StillViolated
 from cowcatcher.explore.verdict import Checker, CheckResult
 from cowcatcher.kernels import Kernel
+from cowcatcher.litmus import parse, parse_file
+from cowcatcher.litmus.ast import Test
 from tests.cli.conftest import Command, timeless
 
 
@@ -53,6 +56,15 @@ from tests.cli.conftest import Command, timeless
         ("explain huge_page.cow --kernel v5.7", 3),
         ("bisect rdma_fork_wait.cow", 0),
         ("bisect huge_page.cow", 3),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4", 0),
+        ("shrink rdma_fork_write.cow --kernel v5.9", 2),  # nothing is violated
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 --holds-on v5.7", 2),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 --check isolated", 2),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 --claim 2", 2),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 --output small", 2),
+        ("shrink rdma_fork_write.cow", 2),
+        ("shrink huge_page.cow --kernel v5.9", 3),
+        ("shrink large.cow --kernel v5.9 --max-states 100", 3),
         ("kernels", 0),
         ("kernels v99.y", 2),
         ("kernels diff v5.9", 2),
@@ -83,6 +95,10 @@ def test_status(words: str, status: int, cowcatcher: Command) -> None:
         ("check rdma_fork_write.cow --jobs none", "a whole number above 0"),
         ("check ../mistakes/misspelt.cow", "did you mean 'anon'?"),
         ("check rdma_fork_write.cow --decision ../mistakes/no_such_question.py", "did you mean 'fork_copies_now'?"),
+        ("shrink rdma_fork_write.cow --kernel v5.9", "no violation to keep"),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 --check isolated", "violated: always, coherent"),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 --holds-on v5.7", "violated there (coherent)"),
+        ("shrink rdma_fork_write.cow --kernel v5.9-rc4 -o small.txt", "NAME.cow"),
         ("kernels show", "can stand there"),
         ("--kernel v5.9 check x", "the command comes first"),
     ],
@@ -134,6 +150,35 @@ def test_an_interrupt_loses_nothing(form: str, cowcatcher: Command, monkeypatch:
         assert [len(t["results"]) for t in doc["tests"]] == [21, 3]
     else:
         assert "nterrupted" in said.out
+
+
+def test_an_interrupted_shrink_prints_the_smallest_so_far(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = StillViolated.__call__
+    asked = 0
+
+    def call(self: StillViolated, test: Test) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 10:
+            raise KeyboardInterrupt
+        return real(self, test)
+
+    monkeypatch.setattr(StillViolated, "__call__", call)
+    said = cowcatcher("shrink", "rdma_fork_write.cow", "--kernel", "v5.9-rc4")
+    assert said.status == 130
+    assert "Interrupted" in said.out
+    assert parse(said.out).name == "rdma_fork_write"
+
+
+def test_a_shrunk_test_stands_in_a_file(cowcatcher: Command, tmp_path: Path) -> None:
+    path = tmp_path / "small.cow"
+    said = cowcatcher("shrink", "rdma_fork_write.cow", "--kernel", "v5.9-rc4", "--holds-on", "v5.9..", "-o", str(path))
+    assert said.status == 0
+    assert "memory" not in said.out.splitlines()
+    assert parse_file(path).name == "small"
+    assert cowcatcher("check", str(path)).status == 1  # violated on v5.7, of which nothing was said
+    assert cowcatcher("check", str(path), "--kernel", "v5.9-rc4..").status == 0
+    assert cowcatcher("fmt", "--check", str(path)).status == 0
 
 
 def test_processes_find_the_same(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
