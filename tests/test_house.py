@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "device": {"state", "mm"},
     "kernels": {"state", "decision"},
     "explore": {"state", "decision", "litmus", "mm", "device", "kernels"},
+    "generate": {"litmus"},
     "real": {"litmus"},
     "agree": {"state", "litmus", "kernels", "explore", "real"},
-    "report": {"state", "decision", "litmus", "mm", "device", "kernels", "explore", "real", "agree"},
-    "cli": {"litmus", "kernels", "explore", "real", "agree", "report"},
+    "report": {"state", "decision", "litmus", "generate", "mm", "device", "kernels", "explore", "real", "agree"},
+    "cli": {"litmus", "generate", "kernels", "explore", "real", "agree", "report"},
     "__init__": set[str](),
     "__main__": {"cli"},
 }
