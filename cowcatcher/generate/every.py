@@ -17,8 +17,8 @@ USUAL = (
 )  # fmt: skip
 
 
-def every_word(length: int, letters: Sequence[str] = USUAL, stage: Stage = BARE) -> Iterator[Test]:
-    """The tests of all words of at most ``length`` letters, the shortest first, in the order of the letters.
+def every_word(length: int, letters: Sequence[str] = USUAL, stage: Stage = BARE) -> Iterator[tuple[str, Test]]:
+    """All words of at most ``length`` letters with their tests, the shortest first, in the order of the letters.
 
     A word that ends with anything but a read says nothing that a longer one does not. Words that differ only in how
     something is written down, such as a wait that stands there anyway, are one. Raises WordError for a letter that is
@@ -43,5 +43,5 @@ def every_word(length: int, letters: Sequence[str] = USUAL, stage: Stage = BARE)
                 text = to_text(renumbered(test))
                 if parse_letter(letter)[0].op in READS and text not in told:
                     told.add(text)
-                    yield test
+                    yield word, test
         begun = longer

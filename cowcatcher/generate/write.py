@@ -31,6 +31,7 @@ from cowcatcher.litmus.ast import (
     Test,
 )
 from cowcatcher.litmus.lexer import MAX_WORD
+from cowcatcher.litmus.printer import mapping_text
 from cowcatcher.litmus.statements import MAX_VALUE
 
 #: More ways than this to end, and a claim says of each register by itself what it may hold.
@@ -90,19 +91,19 @@ def write_test(text: str, stage: Stage = BARE, name: str = "") -> Test:
     always r == 2
     """
     word = read_word(text)
-    writer = _Writer(word, stage)
-    return writer.test(name or name_of(word))
+    kind = "" if stage.mapping == BARE.mapping else stage.mapping.kind
+    return _Writer(word, stage).test(name or name_of(word, kind))
 
 
-def name_of(word: Word) -> str:
+def name_of(word: Word, kind: str = "") -> str:
     """``regmr_fork_store_dma_r``; a long one is cut, and told apart by a checksum."""
     told = " ".join(re.sub(r"(?<!Dma)\.p\b", "", event) for event in word.text.split())
     told = told.replace(f" {PARALLEL} ", "__").replace("Dma.r", "DmaRead").replace("Dma.w", "DmaWrite")
     told = told.replace("DmaRead", "dma_r").replace("DmaWrite", "dma_w").lower()
-    name = re.sub(r"[^a-z0-9_]+", "_", told).strip("_")
+    name = re.sub(r"[^a-z0-9_]+", "_", f"{told} {kind}").strip("_")
     if len(name) <= MAX_WORD:
         return name
-    checksum = f"_{zlib.crc32(word.text.encode()):08x}"
+    checksum = f"_{zlib.crc32(f'{word.text} {kind}'.encode()):08x}"
     return name[: MAX_WORD - len(checksum)].rstrip("_") + checksum
 
 
@@ -134,7 +135,7 @@ class _Writer:
         return Test(
             name,
             description=self._description(),
-            sources=(f"cowcatcher generate {self._quoted()}",),
+            sources=(f"cowcatcher generate {self._quoted()}{self._memory()}",),
             memory=(self.stage.mapping,),
             actors=tuple(self._actors()),
             claims=tuple(self._claims()),
@@ -142,6 +143,10 @@ class _Writer:
 
     def _quoted(self) -> str:
         return f"'{self.word.text}'" if re.search(r"[|\[]", self.word.text) else self.word.text
+
+    def _memory(self) -> str:
+        told = mapping_text(self.stage.mapping).partition(" = ")[2]
+        return "" if self.stage.mapping == BARE.mapping else f" --memory '{told}'"
 
     def _description(self) -> str:
         told = []

@@ -191,7 +191,8 @@ def _actor(actor: Actor) -> str:
     return f"{actor.kind} {actor.name}{owner}{iommu} {{"
 
 
-def _mapping(mapping: Mapping) -> str:
+def mapping_text(mapping: Mapping) -> str:
+    """``buf = anon(1, pages=2)``: one mapping as it is written in a test."""
     options = [f"{name}={value}" if name else str(value) for name, value in mapping.cells]
     if mapping.pages != 1:
         options.append(f"pages={mapping.pages}")
@@ -283,7 +284,7 @@ _PRINT: dict[Role, Callable[[Any], str]] = {
     "memory": lambda _: "memory {",
     "actor": _actor,
     "close": lambda _: "}",
-    "mapping": _mapping,
+    "mapping": mapping_text,
     "statement": statement_text,
     "kernel_may": _kernel_may,
     "claim": claim_text,

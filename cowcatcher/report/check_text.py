@@ -8,8 +8,8 @@ from itertools import zip_longest
 from cowcatcher.report.record import Record, standing, vacuous
 from cowcatcher.report.style import Style, columns, counted, wrapped
 
-_SYMBOLS = {"holds": ".", "violated": "X", "could not tell": "?", "not applicable": "-"}
-_COLUMN = 2  # characters: the symbol, and a mark behind it
+SYMBOLS = {"holds": ".", "violated": "X", "could not tell": "?", "not applicable": "-"}
+COLUMN = 2  # characters: the symbol, and a mark behind it
 _NAMES, _FAILING = 32, 40  # columns for the kernels of a group and for what fails on them
 _TALLEST = 9  # characters of a name that is written from top to bottom
 
@@ -209,7 +209,7 @@ def _notes(names: str, result: Record, style: Style) -> list[str]:
     elif standing(result) == "fail":
         notes.append(f"! {names}: violated, and nothing in the test expects it")
     if result["reason"]:
-        notes.append(f"{_SYMBOLS[result['verdict']]} {names}: {result['verdict']}: {result['reason']}")
+        notes.append(f"{SYMBOLS[result['verdict']]} {names}: {result['verdict']}: {result['reason']}")
     if vacuous(result):
         notes.append(f"~ {names}: holds, but vacuous: {'; '.join(result['vacuous'])}")
     return [line for note in notes for line in wrapped(note, style.width, "  ", "    ")]
@@ -276,12 +276,12 @@ def matrix(doc: Record, style: Style) -> list[str]:
     kernels = [k["name"] for k in doc["kernels"]]
     tests: list[Record] = doc["tests"]
     label = max([len(t["name"]) for t in tests], default=0) + 2
-    per_block = max(1, (style.width - label) // _COLUMN)
+    per_block = max(1, (style.width - label) // COLUMN)
     lines: list[str] = []
     for start in range(0, len(kernels), per_block):
         block = kernels[start : start + per_block]
-        heads = _heads(block)
-        lines += [style.faint(line) for line in _upright(list(heads), label)]
+        above = heads(block)
+        lines += [style.faint(line) for line in upright(list(above), label)]
         for group, test in _with_groups(tests):
             if group:
                 lines.append(style.faint(group))
@@ -289,7 +289,7 @@ def matrix(doc: Record, style: Style) -> list[str]:
             cells = "".join(_cell(by_kernel.get(name), style) for name in block)
             lines.append((test["name"].ljust(label) + cells).rstrip())
         lines.append("")
-        lines += [line for head, name in heads.items() if head != name for line in [f"{head} = {name}"]]
+        lines += [line for head, name in above.items() if head != name for line in [f"{head} = {name}"]]
     lines.append(_legend(tests))
     details = [line for test in tests for line in _details(doc, test, style)]
     return [*lines, "", *details] if details else lines
@@ -303,31 +303,31 @@ def _with_groups(tests: Sequence[Record]) -> Iterator[tuple[str, Record]]:
         yield (place + "/" if several and place and place != before else ""), test
 
 
-def _heads(names: Sequence[str]) -> dict[str, str]:
+def heads(names: Sequence[str]) -> dict[str, str]:
     """What stands above a column: the kernel's name if it is short, else a letter that is explained below."""
     letters = iter("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
     return {name if len(name) <= _TALLEST else next(letters, name): name for name in names}
 
 
-def _upright(names: Sequence[str], indent: int) -> list[str]:
+def upright(names: Sequence[str], indent: int) -> list[str]:
     """The names written from top to bottom, ending on the same line."""
     height = max(len(n) for n in names)
     padded = [n.rjust(height) for n in names]
-    return [" " * indent + "".join(n[row].ljust(_COLUMN) for n in padded).rstrip() for row in range(height)]
+    return [" " * indent + "".join(n[row].ljust(COLUMN) for n in padded).rstrip() for row in range(height)]
 
 
 def _cell(result: Record | None, style: Style) -> str:
     if result is None:
-        return " " * _COLUMN
+        return " " * COLUMN
     mark = "!" if standing(result) == "fail" else "~" if vacuous(result) else " "
-    sign = (_SYMBOLS[result["verdict"]] + mark).rstrip()
-    return _colored(result, sign, style) + " " * (_COLUMN - len(sign))
+    sign = (SYMBOLS[result["verdict"]] + mark).rstrip()
+    return _colored(result, sign, style) + " " * (COLUMN - len(sign))
 
 
 def _legend(tests: Sequence[Record]) -> str:
     results = [r for t in tests for r in t["results"]]
     verdicts = {r["verdict"] for r in results}
-    parts = [f"{symbol} {word}" for word, symbol in _SYMBOLS.items() if word in verdicts]
+    parts = [f"{symbol} {word}" for word, symbol in SYMBOLS.items() if word in verdicts]
     if any(standing(r) == "fail" for r in results):
         parts.append("! not as expected")
     if any(vacuous(r) for r in results):
