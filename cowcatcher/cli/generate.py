@@ -47,7 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--list", "-l", action="store_true", help="explain the letters, with an example each")
     what.add_argument("--all-words", type=positive, metavar="N", help="every word of at most N letters")
     what.add_argument("--axes", choices=_AXES, metavar="FILE", help="the axes of a file of the kernel's tests: cow.c")
-    parser.add_argument("--letters", metavar="LETTERS", help="with --all-words: the letters to spell with")
+    parser.add_argument(
+        "--letters", metavar="LETTERS", help="with --all-words: the letters to spell with, joined by commas or blanks"
+    )
     parser.add_argument(
         "--memory", metavar="KIND", help="the memory, such as anon_zero or 'hugetlb_private(1)' (default: anon(1))"
     )
@@ -110,7 +112,7 @@ def _words(args: argparse.Namespace) -> list[Item]:
 
     stage = _stage(args.memory)
     if args.all_words:
-        letters = args.letters.split() if args.letters else USUAL
+        letters = args.letters.replace(",", " ").split() if args.letters else USUAL
         return [Item(word, "", test) for word, test in every_word(args.all_words, letters, stage)]
     text = " ".join(args.words)
     return [Item(read_word(text).text, "", write_test(text, stage))]

@@ -203,7 +203,7 @@ def parse_letter(text: str) -> tuple[Letter, str, str]:
     letter = LETTERS.get(name)
     if letter is None:
         near = nearest(name, LETTERS)
-        raise WordError(f"no letter is called '{name}'{_meant(near)}; 'cowcatcher generate --list' explains them")
+        raise WordError(f"no letter is called '{name}'{_meant(near)}\n'cowcatcher generate --list' explains them.")
     if len(suffixes) > 1 or len(arguments) > 1:
         raise WordError(f"{text}: one actor, one argument")
     return letter, _actor(text, letter, suffixes), _argument(text, letter, arguments)

@@ -9,6 +9,8 @@ from cowcatcher.report.check_text import COLUMN, SYMBOLS, heads, per_test, range
 from cowcatcher.report.record import Record
 from cowcatcher.report.style import Style, columns, counted, wrapped
 
+_INDENT = "  "
+
 
 def letters_text(style: Style) -> str:
     """Every letter, what it does, and an example."""
@@ -61,17 +63,19 @@ def _table(doc: Record, style: Style) -> Iterator[str]:
     for test in tests:
         grouped.setdefault(test["group"] or "", []).append(test)
     shown = {group: [t for t in found if _is_worth_a_row(t)] for group, found in grouped.items()}
-    label = max((len(t["title"]) for found in shown.values() for t in found), default=0) + 4
-    if any(shown.values()):
-        above = heads(names)
+    label = max((len(t["title"]) for found in shown.values() for t in found), default=0) + len(_INDENT) + 1
+    per_block = max(1, (style.width - label + 1) // COLUMN)
+    for start in range(0, len(names), per_block) if any(shown.values()) else ():
+        block = names[start : start + per_block]
+        above = heads(block)
         yield from (style.faint(line) for line in upright(list(above), label))
         for group, found in shown.items():
-            yield from _block(group, found, names, label, style)
+            yield from _block(group, found, block, label, style)
         yield ""
         yield from (f"{head} = {name}" for head, name in above.items() if head != name)
+    if any(shown.values()):
         yield ", ".join(f"{sign} {word}" for word, sign in SYMBOLS.items() if word in _verdicts(tests))
-    for group, found in grouped.items():
-        yield from _left_out(group, found, style)
+    yield from _left_out(grouped, style)
     yield ""
     yield from _summary(doc, tests, style)
 
@@ -82,7 +86,7 @@ def _block(group: str, found: Sequence[Record], names: Sequence[str], label: int
     for test in found:
         by_kernel = {r["kernel"]: r for r in test["results"]}
         cells = "".join(_cell(by_kernel.get(name), style) for name in names)
-        yield f"  {test['title']}".ljust(label) + cells.rstrip()
+        yield f"{_INDENT}{test['title']}".ljust(label) + cells.rstrip()
 
 
 def _cell(result: Record | None, style: Style) -> str:
@@ -105,14 +109,17 @@ def _verdicts(tests: Sequence[Record]) -> set[str]:
     return {r["verdict"] for t in tests for r in t["results"]}
 
 
-def _left_out(group: str, found: Sequence[Record], style: Style) -> Iterator[str]:
-    """Why a kind of memory has no rows."""
-    if not group or any(_is_worth_a_row(t) for t in found):
-        return
-    reasons = dict.fromkeys(r["reason"] for t in found for r in t["results"])
-    reasons |= dict.fromkeys(t["why_not"] for t in found if t["why_not"])
-    what = "not applicable" if found[0]["text"] else "cannot be written"
-    yield from wrapped(f"- {group}: {len(found)} {what}: {'; '.join(reasons)}", style.width, "", "    ")
+def _left_out(grouped: dict[str, list[Record]], style: Style) -> Iterator[str]:
+    """Which kinds of memory have no rows, and why."""
+    why: dict[str, list[str]] = {}
+    for group, found in grouped.items():
+        if group and not any(map(_is_worth_a_row, found)):
+            reasons = dict.fromkeys(r["reason"] for t in found for r in t["results"])
+            reasons |= dict.fromkeys(t["why_not"] for t in found if t["why_not"])
+            what = "not applicable" if found[0]["text"] else "cannot be written"
+            why.setdefault(f"{what} ({'; '.join(reasons)})", []).append(f"{group}: {len(found)}")
+    for reason, groups in why.items():
+        yield from wrapped(f"- {reason}: {'; '.join(groups)}", style.width, "", "  ")
 
 
 def _summary(doc: Record, tests: Sequence[Record], style: Style) -> Iterator[str]:

@@ -12,6 +12,7 @@ from cowcatcher.report.check_ktap import check_ktap
 from cowcatcher.report.check_text import check_text
 from cowcatcher.report.doctor_text import doctor_text
 from cowcatcher.report.explain_text import explain_text
+from cowcatcher.report.generate_text import generate_text
 from cowcatcher.report.kernels_text import decisions_text, diff_text, kernel_text, kernels_text
 from cowcatcher.report.shrink_text import shrink_text
 from cowcatcher.report.style import PLAIN, Style
@@ -29,6 +30,9 @@ RENDERINGS: dict[str, Any] = {
     "explain rdma_fork_write.cow --kernel v5.7 --color always": lambda doc: explain_text(doc, Style(color=True)),
     "bisect rdma_fork_wait.cow": lambda doc: bisect_text(doc, PLAIN),
     "shrink rdma_fork_write.cow --kernel v5.9-rc4": lambda doc: shrink_text(doc),
+    "generate RegMr Fork Store.p Dma.r": lambda doc: generate_text(doc, PLAIN),
+    "generate RegMr Fork Store.p Dma.r --check": lambda doc: generate_text(doc, PLAIN),
+    "generate --axes cow.c --check --kernel v5.9": lambda doc: generate_text(doc, PLAIN),
     "kernels": lambda doc: kernels_text(doc, PLAIN),
     "kernels v5.19": lambda doc: kernel_text(doc["kernels"][0], PLAIN),
     "kernels diff v5.7 v7.3": lambda doc: diff_text(doc, PLAIN),
