@@ -113,7 +113,12 @@ def _words(args: argparse.Namespace) -> list[Item]:
     stage = _stage(args.memory)
     if args.all_words:
         letters = args.letters.replace(",", " ").split() if args.letters else USUAL
-        return [Item(word, "", test) for word, test in every_word(args.all_words, letters, stage)]
+        progress, found = screen.Progress(), []
+        for word, test in every_word(args.all_words, letters, stage):
+            found.append(Item(word, "", test))
+            progress.show(f"{len(found):,} words: {word}")
+        progress.clear()
+        return found
     text = " ".join(args.words)
     return [Item(read_word(text).text, "", write_test(text, stage))]
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from cowcatcher.generate.ideal import READS
 from cowcatcher.generate.word import PARALLEL, WordError, parse_letter
-from cowcatcher.generate.write import BARE, Stage, renumbered, write_test
+from cowcatcher.generate.write import BARE, Stage, happens, unnamed, write_test
 from cowcatcher.litmus.ast import Test
-from cowcatcher.litmus.printer import to_text
 
 #: What is spelt with if nothing is said.
 USUAL = (
@@ -27,21 +26,19 @@ def every_word(length: int, letters: Sequence[str] = USUAL, stage: Stage = BARE)
     for letter in letters:
         if letter == PARALLEL:
             raise WordError("words that are made up have one part")
-        parse_letter(letter)
-    told = set[str]()
+    reads = {letter for letter in letters if parse_letter(letter)[0].op in READS}
+    told = set[Test]()
     begun = [""]
-    for _ in range(length):
+    for left in reversed(range(length)):
         longer = []
-        for beginning in begun:
-            for letter in letters:
-                word = f"{beginning} {letter}".strip()
-                try:
-                    test = write_test(word, stage)
-                except WordError:
-                    continue
-                longer.append(word)
-                text = to_text(renumbered(test))
-                if parse_letter(letter)[0].op in READS and text not in told:
-                    told.add(text)
+        for word in (f"{beginning} {letter}".strip() for beginning in begun for letter in letters):
+            ends = word.rpartition(" ")[2] in reads
+            if not (ends or left) or not happens(word, stage):
+                continue
+            longer.append(word)
+            if ends:
+                test = write_test(word, stage)
+                if (alike := unnamed(test)) not in told:
+                    told.add(alike)
                     yield word, test
         begun = longer

@@ -110,10 +110,8 @@ def name_of(word: Word, kind: str = "") -> str:
 class _Writer:
     def __init__(self, word: Word, stage: Stage) -> None:
         self.word, self.stage = word, stage
-        first = next((value for _, value in stage.mapping.cells), 0)
-        values = _values(word, first)
-        self.values = values
-        ideal = Ideal(stage.mapping, values)
+        self.values = _values(word, stage.mapping)
+        ideal = Ideal(stage.mapping, self.values)
         sequential(word, ideal)
         self.endings = sorted(ideal.outcomes(word), key=repr)
         self.may_fail = {i for ending in self.endings for i, value in enumerate(ending) if value == SEGV}
@@ -273,9 +271,9 @@ def _operand(value: Value) -> Operand:
     return Number(value) if isinstance(value, int) else ErrorName(value)
 
 
-def _values(word: Word, first: int) -> tuple[int, ...]:
+def _values(word: Word, mapping: Mapping) -> tuple[int, ...]:
     """What each event writes: a value of its own, that memory does not hold at first."""
-    values, following = [], max(first, 1)
+    values, following = [], max([1, *(value for _, value in mapping.cells)])
     for event in word.events:
         writes = event.letter.op in _WRITES
         following += writes
@@ -291,6 +289,16 @@ def _actor(name: str, body: Sequence[Statement]) -> Actor:
     return Actor("process", name, name, tuple(body))
 
 
-def renumbered(test: Test) -> Test:
+def happens(text: str, stage: Stage = BARE) -> bool:
+    """Is it a word, and can it happen?"""
+    try:
+        word = read_word(text)
+        sequential(word, Ideal(stage.mapping, _values(word, stage.mapping)))
+    except WordError:
+        return False
+    return True
+
+
+def unnamed(test: Test) -> Test:
     """Without what only tells where it comes from: for finding out whether two words say the same."""
     return replace(test, name="", description="", sources=())
