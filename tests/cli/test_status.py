@@ -200,6 +200,36 @@ def test_a_shrunk_test_stands_in_a_file(cowcatcher: Command, tmp_path: Path) -> 
     assert cowcatcher("fmt", "--check", str(path)).status == 0
 
 
+def test_generated_tests_stand_in_files(cowcatcher: Command, tmp_path: Path) -> None:
+    said = cowcatcher("generate", "--axes", "cow.c", "-o", str(tmp_path / "cow_c"))
+    assert (said.status, said.out) == (0, f"170 tests written to {tmp_path / 'cow_c'}\n")
+    assert len(list((tmp_path / "cow_c").glob("*.cow"))) == 170
+    assert cowcatcher("fmt", "--check", str(tmp_path)).status == 0
+    said = cowcatcher("check", str(tmp_path / "cow_c" / "cow_c_vmsplice_child__base.cow"), "--kernel", "v5.7")
+    assert "isolated" in said.out
+    (tmp_path / "file").touch()
+    assert cowcatcher("generate", "Load.p", "-o", str(tmp_path / "file")).status == 2
+
+
+def test_an_interrupted_check_of_words_prints_what_is_known(
+    cowcatcher: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Checker.check
+    asked = 0
+
+    def check(self: Checker, kernel: Kernel) -> CheckResult:
+        nonlocal asked
+        asked += 1
+        if asked == 10:
+            raise KeyboardInterrupt
+        return real(self, kernel)
+
+    monkeypatch.setattr(Checker, "check", check)
+    said = cowcatcher("generate", "--all-words", "3", "--check", "--kernel", "v5.9-rc4")
+    assert said.status == 130
+    assert "Interrupted" in said.out
+
+
 def test_processes_find_the_same(cowcatcher: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     line = ("check", "rdma_fork_write.cow", "rdma_fork_wait.cow", "sometimes_three.cow", "huge_page.cow", "--json")
     alone = cowcatcher(*line, "--jobs", "1")

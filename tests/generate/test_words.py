@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import random
+from types import ModuleType
 
 import pytest
 
@@ -10,6 +12,8 @@ from cowcatcher.explore.ordered import predict
 from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import Verdict
 from cowcatcher.explore.verdict import check as verdict
+from cowcatcher.generate import word as word_module
+from cowcatcher.generate import write as write_module
 from cowcatcher.generate.every import USUAL, every_word
 from cowcatcher.generate.letters import LETTERS
 from cowcatcher.generate.word import WordError, parse_letter, read_word
@@ -214,6 +218,11 @@ def test_names_are_short_and_different() -> None:
     assert len(one.name) <= 64
     assert one.name != other.name
     is_right(one)
+
+
+@pytest.mark.parametrize("module", [word_module, write_module])
+def test_the_examples_in_the_docstrings(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0
 
 
 def test_parts_are_read_as_parts() -> None:
