@@ -37,10 +37,13 @@ def zap_pte(m: Machine, s: State, mm: int, page: int) -> int:
 
 
 def unbind_pins(m: Machine, s: State, mm: int, page: int) -> None:
-    """Ghost: the owner itself gave this address another page (or none); no pin promises anything for it any more."""
+    """Ghost: the owner itself gave this address another page (or none); no pin promises anything for it any more.
+
+    An on-demand region is none: it goes by the address, and finds there what its owner finds.
+    """
     for pin in range(m.n_pins):
         handle = pin_at(m, pin)
-        if s[handle + PIN_MM] == mm + 1:
+        if s[handle + PIN_MM] == mm + 1 and not s[handle + PIN_MODE] & MODE_ODP:
             for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
                 if s[entry + PIN_BOUND] == page + 1:
                     s[entry + PIN_BOUND] = 0
