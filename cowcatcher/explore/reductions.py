@@ -303,7 +303,7 @@ def _named(old: Iterable[str], letters: str) -> dict[str, str]:
     return {name: letters[i] if i < len(letters) else f"{letters[-1]}{i}" for i, name in enumerate(dict.fromkeys(old))}
 
 
-# --- helpers ----------------------------------------------------------------------------------------------------------
+# --- one thing changed ------------------------------------------------------------------------------------------------
 
 
 def _each(test: Test, change: Callable[[Statement], Iterable[Statement]]) -> Iterator[Test]:
