@@ -13,9 +13,10 @@ from cowcatcher.engine import core
 from cowcatcher.engine.build import Namespace, digest_of, instantiate
 from cowcatcher.engine.fingerprint import FIRST, finish, linear
 from cowcatcher.engine.search import Space
-from cowcatcher.engine.words import beyond, load_word, plus_product, store_word, words_at
+from cowcatcher.engine.words import beyond, copy_bytes, copy_state, plus_product, words_at
 
 _SOURCE = Path(model.__file__)
+FRAME_SIZE = model.FRAME_SIZE
 
 
 @register_jitable
@@ -39,9 +40,8 @@ def print_of_sum(low, high):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def copy_state(to, source, size):  # type: ignore[no-untyped-def]
-    for word in range(size >> 3):
-        store_word(to, word << 3, load_word(source, word << 3))
+def copy_frame(to, at, source, source_at):  # type: ignore[no-untyped-def]
+    copy_bytes(to, at, source, source_at, FRAME_SIZE)
 
 
 def compiled(size: Size, rule: int, canonical: bool) -> tuple[Namespace, str]:
@@ -51,6 +51,7 @@ def compiled(size: Size, rule: int, canonical: bool) -> tuple[Namespace, str]:
     words = {
         "beyond": beyond,
         "copy_state": copy_state,
+        "copy_frame": copy_frame,
         "sum_of": sum_of,
         "sum_plus": sum_plus,
         "print_of_sum": print_of_sum,
@@ -66,7 +67,7 @@ def space(size: Size, rule: int = 0, canonical: bool = True) -> Space:
         code.WIDTH,
         code.expand,
         lambda keys: keys,
-        [bytes([1]) + bytes(code.SIZE - 1)],
+        [bytes(i == code.ALIVE for i in range(code.SIZE))],
         digest,
         own_fingerprints=True,
         fixed_size=True,

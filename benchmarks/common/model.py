@@ -28,6 +28,10 @@ def copy_state(to, source, size):  # type: ignore[no-untyped-def]
     to[:size] = source[:size]
 
 
+def copy_frame(to, at, source, source_at):  # type: ignore[no-untyped-def]
+    to[at : at + FRAME_SIZE] = source[source_at : source_at + FRAME_SIZE]
+
+
 def sum_of(m, s, size):  # type: ignore[no-untyped-def]
     """Something to make a fingerprint of, and of it plus what changed."""
     return 0, 0
@@ -58,27 +62,26 @@ def must_copy(ref, pin):  # type: ignore[no-untyped-def]
 
 # --- the state ----------------------------------------------------------------------------------------------------
 PTES = KP * KV
-ALIVE = 0
-PFN = ALIVE + KP  # 0, or frame + 1
-WR = PFN + PTES
+#: Whatever names a frame (0, or frame + 1), in the order that gives frames their numbers.
+NAMES = PTES + KD + KS
+PFN = 0
+DPFN = PFN + PTES
+SCACHE = DPFN + KD
+ALIVE = SCACHE + KS
+WR = ALIVE + KP
 SWP = WR + PTES  # 0, or slot + 1
 DF = SWP + PTES
 FRAMES = DF + PTES
 REF, MAP, PIN, EXC, VAL = range(5)
 FRAME_SIZE = 5
-DPFN = FRAMES + KF * FRAME_SIZE  # 0, or frame + 1
-DRW = DPFN + KD
+DRW = FRAMES + KF * FRAME_SIZE
 DP = DRW + KD  # 0, or owner + 1
 DV = DP + KD
 SCNT = DV + KD
 SVAL = SCNT + KS
-SCACHE = SVAL + KS  # 0, or frame + 1
-OBS = SCACHE + KS
+OBS = SVAL + KS
 LENGTH = OBS + 1
 SIZE = (LENGTH + 7) // 8 * 8
-
-SEVERAL = -1
-BLOCKED = -2
 
 #: At most this many steps are possible in one state.
 WIDTH = PTES * (KW + 6) + 2 * KP + KD * (KW + 1) + KF
@@ -157,35 +160,31 @@ def drop_swap_pte(s, slot):  # type: ignore[no-untyped-def]
             s[SCACHE + slot] = 0
 
 
-# --- steps --------------------------------------------------------------------------------------------------------
+# --- steps that change several numbers; False if there is no frame or slot for it ---------------------------------
 
 
-def store(s, i, x):  # type: ignore[no-untyped-def]
-    if s[SWP + i]:
-        return BLOCKED
-    if s[WR + i]:
-        field = frame(s[PFN + i]) + VAL
-        s[field] = x
-        return field
-    if not write_fault(s, i):
-        return BLOCKED
-    s[frame(s[PFN + i]) + VAL] = x
-    return SEVERAL
+def take_pin(s, d, p, v, rw):  # type: ignore[no-untyped-def]
+    pfn = s[PFN + p * KV + v]
+    f = frame(pfn)
+    s[f + REF] += 1
+    s[f + PIN] += 1
+    s[DPFN + d] = pfn
+    s[DRW + d] = rw
+    s[DP + d] = p + 1
+    s[DV + d] = v
 
 
-def load(s, i):  # type: ignore[no-untyped-def]
-    if s[PFN + i] == 0:
-        return BLOCKED
-    s[OBS] = s[frame(s[PFN + i]) + VAL]
-    return OBS
+def unpin(s, d):  # type: ignore[no-untyped-def]
+    f = frame(s[DPFN + d])
+    s[f + PIN] -= 1
+    drop_ref(s, f)
+    s[DPFN + d] = 0
+    s[DRW + d] = 0
+    s[DP + d] = 0
+    s[DV + d] = 0
 
 
-def fork(s, p):  # type: ignore[no-untyped-def]
-    q = 0
-    while q < KP and s[ALIVE + q]:
-        q += 1
-    if q == KP:
-        return BLOCKED
+def fork(s, p, q):  # type: ignore[no-untyped-def]
     for v in range(KV):
         mine = p * KV + v
         child = q * KV + v
@@ -199,7 +198,7 @@ def fork(s, p):  # type: ignore[no-untyped-def]
             if must_copy(s[f + REF], s[f + PIN]):
                 pfn = new_page(s, s[f + VAL])
                 if pfn == 0:
-                    return BLOCKED
+                    return False
                 s[PFN + child] = pfn
                 s[WR + child] = 1
             else:
@@ -208,17 +207,11 @@ def fork(s, p):  # type: ignore[no-untyped-def]
                 s[f + MAP] += 1
                 s[f + EXC] = 0
                 s[WR + mine] = 0
-                s[WR + child] = 0
     s[ALIVE + q] = 1
-    return SEVERAL
+    return True
 
 
 def exit_(s, p):  # type: ignore[no-untyped-def]
-    others = 0
-    for q in range(KP):
-        others += s[ALIVE + q]
-    if others < 2:
-        return BLOCKED
     for v in range(KV):
         i = p * KV + v
         if s[SWP + i]:
@@ -236,66 +229,10 @@ def exit_(s, p):  # type: ignore[no-untyped-def]
             s[DP + d] = 0
             s[DV + d] = 0
     s[ALIVE + p] = 0
-    return SEVERAL
-
-
-def pin(s, p, v, rw):  # type: ignore[no-untyped-def]
-    d = 0
-    while d < KD and s[DPFN + d]:
-        d += 1
-    i = p * KV + v
-    if d == KD or s[SWP + i]:
-        return BLOCKED
-    if rw:
-        if not write_fault(s, i):
-            return BLOCKED
-    elif s[PFN + i] == 0:
-        return BLOCKED
-    f = frame(s[PFN + i])
-    s[f + REF] += 1
-    s[f + PIN] += 1
-    s[DPFN + d] = s[PFN + i]
-    s[DRW + d] = rw
-    s[DP + d] = p + 1
-    s[DV + d] = v
-    return SEVERAL
-
-
-def unpin(s, d):  # type: ignore[no-untyped-def]
-    f = frame(s[DPFN + d])
-    s[f + PIN] -= 1
-    drop_ref(s, f)
-    s[DPFN + d] = 0
-    s[DRW + d] = 0
-    s[DP + d] = 0
-    s[DV + d] = 0
-    return SEVERAL
-
-
-def dma_write(s, d, x):  # type: ignore[no-untyped-def]
-    if s[DRW + d] == 0:
-        return BLOCKED
-    field = frame(s[DPFN + d]) + VAL
-    s[field] = x
-    return field
-
-
-def dma_read(s, d):  # type: ignore[no-untyped-def]
-    s[OBS] = s[frame(s[DPFN + d]) + VAL]
-    return OBS
-
-
-def dontfork(s, i):  # type: ignore[no-untyped-def]
-    if s[DF + i]:
-        return BLOCKED
-    s[DF + i] = 1
-    return DF + i
 
 
 def swapout(s, pfn):  # type: ignore[no-untyped-def]
     f = frame(pfn)
-    if s[f + MAP] == 0:
-        return BLOCKED
     slot = 0
     while slot < KS and s[SCACHE + slot] != pfn:
         slot += 1
@@ -304,7 +241,7 @@ def swapout(s, pfn):  # type: ignore[no-untyped-def]
         while slot < KS and s[SCNT + slot]:
             slot += 1
         if slot == KS:
-            return BLOCKED
+            return False
         s[SCACHE + slot] = pfn
         s[f + REF] += 1
     s[f + EXC] = 0
@@ -320,18 +257,16 @@ def swapout(s, pfn):  # type: ignore[no-untyped-def]
         s[SVAL + slot] = s[f + VAL]
         s[SCACHE + slot] = 0
         drop_ref(s, f)
-    return SEVERAL
+    return True
 
 
 def swapin(s, i):  # type: ignore[no-untyped-def]
-    if s[SWP + i] == 0:
-        return BLOCKED
     slot = s[SWP + i] - 1
-    pfn = int(s[SCACHE + slot])
+    pfn = 0 + s[SCACHE + slot]
     if pfn == 0:
         pfn = allocate(s)
         if pfn == 0:
-            return BLOCKED
+            return False
         f = frame(pfn)
         s[f + REF] = 1
         s[f + VAL] = s[SVAL + slot]
@@ -344,7 +279,7 @@ def swapin(s, i):  # type: ignore[no-untyped-def]
     s[WR + i] = 0
     s[SWP + i] = 0
     drop_swap_pte(s, slot)
-    return SEVERAL
+    return True
 
 
 # --- canonical numbers --------------------------------------------------------------------------------------------
@@ -352,8 +287,6 @@ def swapin(s, i):  # type: ignore[no-untyped-def]
 
 def renumber_slots(s, old):  # type: ignore[no-untyped-def]
     """Slots in the order in which swap ptes name them; ``old`` is room for a state."""
-    if KS == 1:
-        return
     copy_state(old, s, SIZE)
     place = 0  # four bits a slot: its number from now on
     following = 0
@@ -376,56 +309,40 @@ def renumber_slots(s, old):  # type: ignore[no-untyped-def]
 
 def frames_in_order(s):  # type: ignore[no-untyped-def]
     following = 1
-    for i in range(PTES):
-        if s[PFN + i] > following:
+    for i in range(NAMES):
+        if s[i] > following:
             return False
-        following += s[PFN + i] == following
-    for d in range(KD):
-        if s[DPFN + d] > following:
-            return False
-        following += s[DPFN + d] == following
-    for slot in range(KS):
-        if s[SCACHE + slot] > following:
-            return False
-        following += s[SCACHE + slot] == following
+        following += s[i] == following
     return True
 
 
 def renumber_frames(s, old):  # type: ignore[no-untyped-def]
     """Frames in the order in which ptes, pins and swap-cache entries first refer to them."""
-    if frames_in_order(s):
-        return
     copy_state(old, s, SIZE)
     place = 0
     following = 0
-    for i in range(PTES):
-        pfn = old[PFN + i]
+    for i in range(NAMES):
+        pfn = old[i]
         if pfn:
             if (place >> 4 * pfn) & 15 == 0:
                 following += 1
                 place |= following << 4 * pfn
-            s[PFN + i] = (place >> 4 * pfn) & 15
-    for d in range(KD):
-        pfn = old[DPFN + d]
-        if pfn:
-            if (place >> 4 * pfn) & 15 == 0:
-                following += 1
-                place |= following << 4 * pfn
-            s[DPFN + d] = (place >> 4 * pfn) & 15
-    for slot in range(KS):
-        pfn = old[SCACHE + slot]
-        if pfn:
-            if (place >> 4 * pfn) & 15 == 0:
-                following += 1
-                place |= following << 4 * pfn
-            s[SCACHE + slot] = (place >> 4 * pfn) & 15
+            s[i] = (place >> 4 * pfn) & 15
     for pfn in range(1, KF + 1):
         to = (place >> 4 * pfn) & 15
         if to == 0:
             following += 1
             to = following
-        for k in range(FRAME_SIZE):
-            s[frame(to) + k] = old[frame(pfn) + k]
+        copy_frame(s, frame(to), old, frame(pfn))
+
+
+def canonical(s, old):  # type: ignore[no-untyped-def]
+    """Slots and frames get the numbers by which this state is known; ``old`` is room for a state."""
+    if CANON:
+        if KS > 1:
+            renumber_slots(s, old)
+        if not frames_in_order(s):
+            renumber_frames(s, old)
 
 
 # --- properties, as bits ------------------------------------------------------------------------------------------
@@ -471,80 +388,146 @@ def judge(m, s):  # type: ignore[no-untyped-def]
 # --- all steps ----------------------------------------------------------------------------------------------------
 
 
-def note(m, state, out, fps, labels, flags, n, low, high, label, changed):  # type: ignore[no-untyped-def]
-    """The state at place ``n`` is a successor, unless the step was blocked; how many there are now."""
-    if changed == BLOCKED:
-        return n
-    s = beyond(out, n * SIZE)
-    if changed == SEVERAL:
-        if CANON:
-            renumber_slots(s, beyond(s, SIZE))
-            renumber_frames(s, beyond(s, SIZE))
-        low, high = sum_of(m, s, SIZE)
-        fps[n] = print_of_sum(low, high)
-    else:
-        change = 0 - state[changed] + s[changed]  # signed, compiled too
-        if change == 0:
-            fps[n] = 0  # says so: it leads nowhere else
-        else:
-            low, high = sum_plus(m, low, high, changed, change)
-            fps[n] = print_of_sum(low, high)
-    labels[n] = label
-    flags[n] = 0
-    return n + 1
-
-
-def expand(m, state, out, fps, labels, flags):  # type: ignore[no-untyped-def]
-    """All successors of ``state`` one after another in ``out``, which has room for one more; how many."""
-    low, high = sum_of(m, state, SIZE)
+def large_steps(state, out, labels):  # type: ignore[no-untyped-def]
+    """Write the successors by steps that change several numbers; how many. Their fingerprints are made afterwards."""
     n = 0
+    unborn = 0
+    while unborn < KP and state[ALIVE + unborn]:
+        unborn += 1
+    living = 0
+    for p in range(KP):
+        living += state[ALIVE + p]
+    unused = 0
+    while unused < KD and state[DPFN + unused]:
+        unused += 1
     for p in range(KP):
         if state[ALIVE + p] == 0:
             continue
         for v in range(KV):
             i = p * KV + v
-            for x in range(1, KW):
+            s = beyond(out, n * SIZE)
+            if state[SWP + i]:
+                copy_state(s, state, SIZE)
+                if swapin(s, i):
+                    canonical(s, beyond(s, SIZE))
+                    labels[n] = SWAPIN | i << 4
+                    n += 1
+                continue
+            if state[WR + i] == 0:
+                copy_state(s, state, SIZE)
+                if write_fault(s, i):
+                    canonical(s, beyond(s, SIZE))
+                    # What can be done after the fault, from the last to the first, which is done to s itself.
+                    to = n + KW - 1
+                    if unused < KD:
+                        last = beyond(out, to * SIZE)
+                        copy_state(last, s, SIZE)
+                        take_pin(last, unused, p, v, 1)
+                        labels[to] = TAKE | i << 4 | 1 << 8
+                    value = frame(s[PFN + i]) + VAL
+                    for x in range(KW - 1, 0, -1):
+                        stored = beyond(out, (n + x - 1) * SIZE)
+                        if x > 1:
+                            copy_state(stored, s, SIZE)
+                        stored[value] = x
+                        labels[n + x - 1] = STORE | i << 4 | x << 8
+                    n = to + (unused < KD)
+            elif unused < KD:
+                copy_state(s, state, SIZE)
+                take_pin(s, unused, p, v, 1)
+                labels[n] = TAKE | i << 4 | 1 << 8
+                n += 1
+            if unused < KD and state[PFN + i]:
                 s = beyond(out, n * SIZE)
                 copy_state(s, state, SIZE)
-                n = note(m, state, out, fps, labels, flags, n, low, high, STORE | i << 4 | x << 8, store(s, i, x))
+                take_pin(s, unused, p, v, 0)
+                labels[n] = TAKE | i << 4
+                n += 1
+        if unborn < KP:
             s = beyond(out, n * SIZE)
             copy_state(s, state, SIZE)
-            n = note(m, state, out, fps, labels, flags, n, low, high, LOAD | i << 4, load(s, i))
-            for rw in range(2):
-                s = beyond(out, n * SIZE)
-                copy_state(s, state, SIZE)
-                n = note(m, state, out, fps, labels, flags, n, low, high, TAKE | i << 4 | rw << 8, pin(s, p, v, rw))
+            if fork(s, p, unborn):
+                canonical(s, beyond(s, SIZE))
+                labels[n] = FORK | p << 4
+                n += 1
+        if living > 1:
             s = beyond(out, n * SIZE)
             copy_state(s, state, SIZE)
-            n = note(m, state, out, fps, labels, flags, n, low, high, DONTFORK | i << 4, dontfork(s, i))
-            s = beyond(out, n * SIZE)
-            copy_state(s, state, SIZE)
-            n = note(m, state, out, fps, labels, flags, n, low, high, SWAPIN | i << 4, swapin(s, i))
-        s = beyond(out, n * SIZE)
-        copy_state(s, state, SIZE)
-        n = note(m, state, out, fps, labels, flags, n, low, high, FORK | p << 4, fork(s, p))
-        s = beyond(out, n * SIZE)
-        copy_state(s, state, SIZE)
-        n = note(m, state, out, fps, labels, flags, n, low, high, EXIT | p << 4, exit_(s, p))
+            exit_(s, p)
+            canonical(s, beyond(s, SIZE))
+            labels[n] = EXIT | p << 4
+            n += 1
     for d in range(KD):
-        if state[DPFN + d] == 0:
-            continue
-        s = beyond(out, n * SIZE)
-        copy_state(s, state, SIZE)
-        n = note(m, state, out, fps, labels, flags, n, low, high, UNPIN | d << 4, unpin(s, d))
-        for x in range(1, KW):
+        if state[DPFN + d]:
             s = beyond(out, n * SIZE)
             copy_state(s, state, SIZE)
-            n = note(m, state, out, fps, labels, flags, n, low, high, DMA_WRITE | d << 4 | x << 8, dma_write(s, d, x))
-        s = beyond(out, n * SIZE)
-        copy_state(s, state, SIZE)
-        n = note(m, state, out, fps, labels, flags, n, low, high, DMA_READ | d << 4, dma_read(s, d))
+            unpin(s, d)
+            canonical(s, beyond(s, SIZE))
+            labels[n] = UNPIN | d << 4
+            n += 1
     for pfn in range(1, KF + 1):
-        s = beyond(out, n * SIZE)
-        copy_state(s, state, SIZE)
-        n = note(m, state, out, fps, labels, flags, n, low, high, SWAPOUT | pfn - 1 << 4, swapout(s, pfn))
+        if state[frame(pfn) + MAP]:
+            s = beyond(out, n * SIZE)
+            copy_state(s, state, SIZE)
+            if swapout(s, pfn):
+                canonical(s, beyond(s, SIZE))
+                labels[n] = SWAPOUT | pfn - 1 << 4
+                n += 1
+    return n
+
+
+def change(m, state, out, fps, n, low, high, field, value):  # type: ignore[no-untyped-def]
+    """The successor in which one number is another. If it is the same, a fingerprint of 0 says so."""
+    difference = 0 - state[field] + value
+    s = beyond(out, n * SIZE)
+    copy_state(s, state, SIZE)
+    s[field] = value
+    low, high = sum_plus(m, low, high, field, difference)
+    fps[n] = print_of_sum(low, high) * (difference != 0)
+
+
+def expand(m, state, out, fps, labels, flags):  # type: ignore[no-untyped-def]
+    """All successors of ``state`` one after another in ``out``, which has room for one more; how many."""
+    n = large_steps(state, out, labels)
+    for k in range(n):
+        low, high = sum_of(m, beyond(out, k * SIZE), SIZE)
+        fps[k] = print_of_sum(low, high)
+    low, high = sum_of(m, state, SIZE)
+    for p in range(KP):
+        if state[ALIVE + p] == 0:
+            continue
+        for i in range(p * KV, (p + 1) * KV):
+            if state[PFN + i]:
+                value = frame(state[PFN + i]) + VAL
+                if state[WR + i]:
+                    for x in range(1, KW):
+                        change(m, state, out, fps, n, low, high, value, x)
+                        labels[n] = STORE | i << 4 | x << 8
+                        n += 1
+                change(m, state, out, fps, n, low, high, OBS, state[value])
+                labels[n] = LOAD | i << 4
+                n += 1
+            if state[DF + i] == 0:
+                change(m, state, out, fps, n, low, high, DF + i, 1)
+                labels[n] = DONTFORK | i << 4
+                n += 1
+    for d in range(KD):
+        if state[DPFN + d]:
+            value = frame(state[DPFN + d]) + VAL
+            if state[DRW + d]:
+                for x in range(1, KW):
+                    change(m, state, out, fps, n, low, high, value, x)
+                    labels[n] = DMA_WRITE | d << 4 | x << 8
+                    n += 1
+            change(m, state, out, fps, n, low, high, OBS, state[value])
+            labels[n] = DMA_READ | d << 4
+            n += 1
+    for k in range(n):
+        flags[k] = 0
     return n
 
 
 def first_state():  # type: ignore[no-untyped-def]
-    return bytes([1]) + bytes(SIZE - 1)
+    s = bytearray(SIZE)
+    s[ALIVE] = 1
+    return bytes(s)

@@ -21,15 +21,15 @@ import numpy as np
 
 from cowcatcher.engine.fingerprint import fingerprint
 from cowcatcher.engine.words import (
-    address_of,
     beyond,
     bytes_at,
+    copy_state,
     halves_at,
     indices_at,
     ints_at,
     load_word,
+    longs_at,
     prefetch,
-    store_word,
     words_at,
 )
 
@@ -61,10 +61,11 @@ def judge(m, state):  # type: ignore[no-untyped-def]
     G_THREADS, G_STATES, G_WANTED, G_FINALS, G_COSTED, G_COUNT,
 ) = range(17)  # fmt: skip
 (
-    T_ME, T_FROM, T_TO, T_OUT, T_FPS, T_LABELS, T_FLAGS, T_STARTS, T_RECENT, T_RECENT_MASK, T_CAPACITY, T_STATES,
+    T_ME, T_FROM, T_TO, T_OUT, T_FPS, T_LABELS, T_FLAGS, T_WHICH, T_RECENT, T_RECENT_MASK, T_CAPACITY, T_STATES,
     T_PRINTS, T_PARENTS, T_STEPS, T_BITS, T_FOUND, T_TRANSITIONS, T_FLAGGED, T_FLAGGED_CAPACITY, T_N_FLAGGED,
-    T_FINALS, T_FINALS_CAPACITY, T_N_FINALS, T_NEW, T_LATER, T_BASE, T_BIT_COUNTS, T_FULL, T_COUNT,
-) = range(30)  # fmt: skip
+    T_FINALS, T_FINALS_CAPACITY, T_N_FINALS, T_NEW, T_LATER, T_BIT_COUNTS,
+    T_STEP_OF, T_PARENT_OF, T_LINE_OF, T_JUDGED, T_JUDGED_CAPACITY, T_N_JUDGED, T_COUNT,
+) = range(34)  # fmt: skip
 
 # --- the table ----------------------------------------------------------------------------------------------------
 #: A bucket is a cache line of eight entries, 0 if empty. The table is eight parts with buckets to spare between them, so
@@ -73,6 +74,7 @@ SPARE = 64
 PARTS = 8
 #: Of a batch, successors that are on their way.
 BATCH = 160
+AHEAD = 8
 STAY = 128
 NOBODY = 0xFFFF
 
@@ -91,31 +93,34 @@ PROVISIONAL_SHIFT = 26
 
 
 def home(h, buckets):  # type: ignore[no-untyped-def]
-    """Where to look for a fingerprint first, as the number of an entry. Rises with the fingerprint."""
+    """The bucket to look for a fingerprint in first, as the number of its first entry. Rises with the fingerprint."""
     place = np.int64((h >> U32) & LOW29) * buckets
-    return ((np.int64(h >> U61) * (buckets + SPARE) + (place >> 29)) << 3) | ((place >> 26) & 7)
+    return (np.int64(h >> U61) * (buckets + SPARE) + (place >> 29)) << 3
 
 
-def contains(table, buckets, h):  # type: ignore[no-untyped-def]
-    at = home(h, buckets)
-    line = at & -8
+def contains(table, line, h):  # type: ignore[no-untyped-def]
+    """Whether ``h`` is in the bucket ``line`` or, if that is full, in one after it.
+
+    All eight are compared, whichever it is: that takes fewer cycles than a jump that nobody can foresee.
+    """
     while True:
+        found, empty = 0, 0
         for k in range(8):
-            entry = table[line | ((at + k) & 7)]
-            if entry == h:
-                return True
-            if entry == U0:
-                return False
+            entry = table[line + k]
+            found |= entry == h
+            empty |= entry == U0
+        if found:
+            return True
+        if empty:
+            return False
         line += 8
 
 
 def insert(table, buckets, h):  # type: ignore[no-untyped-def]
     """Whether ``h`` was not there before."""
-    at = home(h, buckets)
-    line = at & -8
+    line = home(h, buckets)
     while True:
-        for k in range(8):
-            place = line | ((at + k) & 7)
+        for place in range(line, line + 8):
             entry = table[place]
             if entry == h:
                 return False
@@ -136,13 +141,11 @@ def state_at(blocks, shift, size, number):  # type: ignore[no-untyped-def]
     return bytes_at(np.int64(blocks[number >> shift]) + (number & ((1 << shift) - 1)) * size)
 
 
-def contains_state(table, buckets, h, state, size, blocks, shift):  # type: ignore[no-untyped-def]
+def contains_state(table, line, h, state, size, blocks, shift):  # type: ignore[no-untyped-def]
     """``contains`` for a table of (upper half of the fingerprint, number + 1): states are compared."""
-    at = home(h, buckets)
-    line = at & -8
     while True:
         for k in range(8):
-            entry = table[line | ((at + k) & 7)]
+            entry = table[line + k]
             if entry == U0:
                 return False
             if (entry ^ h) & HIGH32 == U0:
@@ -150,11 +153,6 @@ def contains_state(table, buckets, h, state, size, blocks, shift):  # type: igno
                 if same(state_at(blocks, shift, size, number), state, size):
                     return True
         line += 8
-
-
-def copy_state(to, source, size):  # type: ignore[no-untyped-def]
-    for word in range(size >> 3):
-        store_word(to, word << 3, load_word(source, word << 3))
 
 
 # --- first phase --------------------------------------------------------------------------------------------------
@@ -170,9 +168,10 @@ def expand_states(m, g, t):  # type: ignore[no-untyped-def]
     table_address, later_address = g[G_TABLE], g[G_LATER]
     blocks, shift = words_at(g[G_BLOCKS]), g[G_SHIFT]
     keys = words_at(g[G_KEYS])
-    exact, wanted, costed = g[G_EXACT], g[G_WANTED], g[G_COSTED]
+    exact, wanted, costed = g[G_EXACT] != 0, g[G_WANTED], g[G_COSTED]
     out, fps, labels = bytes_at(t[T_OUT]), words_at(t[T_FPS]), ints_at(t[T_LABELS])
-    flags, starts = bytes_at(t[T_FLAGS]), ints_at(t[T_STARTS])
+    flags, which, step_of = bytes_at(t[T_FLAGS]), ints_at(t[T_WHICH]), halves_at(t[T_STEP_OF])
+    parent_of, line_of = indices_at(t[T_PARENT_OF]), longs_at(t[T_LINE_OF])
     recent, recent_mask = words_at(t[T_RECENT]), np.uint64(t[T_RECENT_MASK])
     prints, states = words_at(t[T_PRINTS]), bytes_at(t[T_STATES])
     parents, steps, bits = indices_at(t[T_PARENTS]), halves_at(t[T_STEPS]), bytes_at(t[T_BITS])
@@ -181,13 +180,11 @@ def expand_states(m, g, t):  # type: ignore[no-untyped-def]
     flagged_limit = t[T_FLAGGED_CAPACITY] - 2 * BATCH - 2 * WIDTH
     finals, finals_limit = words_at(t[T_FINALS]), t[T_FINALS_CAPACITY] - BATCH - WIDTH
     number, end = t[T_FROM], t[T_TO]
-    found, n_flagged, n_finals, transitions = 0, 0, 0, 0
+    found, n_flagged, n_finals, transitions = 0, t[T_N_FLAGGED], t[T_N_FINALS], t[T_TRANSITIONS]
     while number < end:
         if found > limit or n_flagged > flagged_limit or n_finals > finals_limit:
             break
-        count = 0
-        taken = 0
-        first = number
+        count, taken, waiting = 0, 0, 0
         while count < BATCH and taken < BATCH and number < end:
             successors = beyond(out, count * size)
             n = expand(
@@ -208,60 +205,57 @@ def expand_states(m, g, t):  # type: ignore[no-untyped-def]
             if n == 0:
                 finals[n_finals] = np.uint64(number)
                 n_finals += 1
-            for i in range(count, count + n):
-                if not OWN_FINGERPRINTS:
+            if not OWN_FINGERPRINTS:
+                for i in range(count, count + n):
                     fps[i] = fingerprint(beyond(out, i * size), size, keys)
-                h = fps[i]
-                bit = np.int64(flags[i])
-                if bit & wanted:
+            for i in range(count, count + n):
+                if np.int64(flags[i]) & wanted:
                     flagged[3 * n_flagged] = np.uint64(number << 16 | (i - count))
-                    flagged[3 * n_flagged + 1] = np.uint64(bit & (wanted | STAY))
-                    flagged[3 * n_flagged + 2] = h
+                    flagged[3 * n_flagged + 1] = np.uint64(flags[i] & (wanted | STAY))
+                    flagged[3 * n_flagged + 2] = fps[i]
                     n_flagged += 1
-                if h == U0:
-                    continue
+            # Without jumps: whether a step is worth a look is nothing that a processor could foresee.
+            for i in range(count, count + n):
+                h = fps[i]
+                look = h != U0
+                marked = h
                 if STAYS:
-                    if not bit & STAY:
-                        if not costed:
-                            fps[i] = U0
-                            continue
-                        h ^= OTHER
-                if not exact:
-                    place = np.int64(h & recent_mask)
-                    if recent[place] == h:
-                        fps[i] = U0
-                        continue
-                    recent[place] = h
-                if STAYS and not bit & STAY:
-                    h ^= OTHER
-                    prefetch(later_address + home(h, later_buckets) * 8)
-                prefetch(table_address + home(h, buckets) * 8)
-            starts[taken] = count
+                    free = np.int64(flags[i]) & STAY
+                    look = look & ((free | costed) != 0)
+                    if not free:
+                        marked = h ^ OTHER
+                        prefetch(later_address + home(h, later_buckets) * 8)
+                place = np.int64(marked & recent_mask)
+                look = look & ((recent[place] != marked) | exact)
+                recent[place] = marked
+                line = home(h, buckets)
+                prefetch(table_address + line * 8)
+                which[waiting] = i
+                step_of[waiting] = i - count
+                parent_of[waiting] = number
+                line_of[waiting] = line
+                waiting += np.int64(look)
             taken += 1
             count += n
             number += 1
-        starts[taken] = count
         transitions += count
-        for j in range(taken):
-            begin = np.int64(starts[j])
-            for i in range(begin, np.int64(starts[j + 1])):
-                h = fps[i]
-                if h == U0:
+        for j in range(waiting):
+            i = np.int64(which[j])
+            h = fps[i]
+            state = beyond(out, i * size)
+            if exact:
+                if contains_state(table, line_of[j], h, state, size, blocks, shift):
                     continue
-                state = beyond(out, i * size)
-                if exact:
-                    if contains_state(table, buckets, h, state, size, blocks, shift):
-                        continue
-                elif contains(table, buckets, h):
-                    continue
-                if STAYS and not exact and not flags[i] & STAY and contains(later, later_buckets, h):
-                    continue
-                copy_state(beyond(states, found * size), state, size)
-                prints[found] = h
-                parents[found] = first + j
-                steps[found] = i - begin
-                bits[found] = flags[i]
-                found += 1
+            elif contains(table, line_of[j], h):
+                continue
+            if STAYS and not exact and not flags[i] & STAY and contains(later, home(h, later_buckets), h):
+                continue
+            copy_state(beyond(states, found * size), state, size)
+            prints[found] = h
+            parents[found] = parent_of[j]
+            steps[found] = step_of[j]
+            bits[found] = flags[i]
+            found += 1
     t[T_TO] = number
     t[T_FOUND] = found
     t[T_TRANSITIONS] = transitions
@@ -288,6 +282,8 @@ def insert_candidates(g, threads, me):  # type: ignore[no-untyped-def]
         prints, bits = words_at(t[T_PRINTS]), bytes_at(t[T_BITS])
         new, new_later = 0, 0
         for c in range(t[T_FOUND]):
+            if c + AHEAD < t[T_FOUND]:
+                prefetch(g[G_TABLE] + home(prints[c + AHEAD], buckets) * 8)
             h = prints[c]
             if h == U0 or np.int64(h >> U61) % n_threads != me:
                 continue
@@ -314,11 +310,9 @@ def insert_state(g, threads, thread, c, h, size):  # type: ignore[no-untyped-def
     table, buckets = words_at(g[G_TABLE]), g[G_BUCKETS]
     blocks, shift = words_at(g[G_BLOCKS]), g[G_SHIFT]
     state = bytes_at(threads[thread, T_STATES] + c * size)
-    at = home(h, buckets)
-    line = at & -8
+    line = home(h, buckets)
     while True:
-        for k in range(8):
-            place = line | ((at + k) & 7)
+        for place in range(line, line + 8):
             entry = table[place]
             if entry == U0:
                 number = PROVISIONAL | thread << PROVISIONAL_SHIFT | c
@@ -350,7 +344,7 @@ def append_states(m, g, t, base):  # type: ignore[no-untyped-def]
     all_parents, all_steps = indices_at(g[G_PARENTS]), halves_at(g[G_STEPS])
     prints, states = words_at(t[T_PRINTS]), bytes_at(t[T_STATES])
     parents, steps, bits = indices_at(t[T_PARENTS]), halves_at(t[T_STEPS]), bytes_at(t[T_BITS])
-    flagged, n_flagged = words_at(t[T_FLAGGED]), 0
+    judged, n_judged = words_at(t[T_JUDGED]), t[T_N_JUDGED]
     counts = words_at(t[T_BIT_COUNTS])
     number = base
     kept = 0
@@ -380,17 +374,41 @@ def append_states(m, g, t, base):  # type: ignore[no-untyped-def]
         if JUDGES:
             found = np.int64(judge(m, state_at(blocks, shift, size, number)))
             bit |= found
-            if found & wanted and n_flagged < t[T_FLAGGED_CAPACITY]:
-                flagged[3 * n_flagged] = np.uint64(np.int64(parents[c]) << 16 | np.int64(steps[c]))
-                flagged[3 * n_flagged + 1] = np.uint64(found & wanted)
-                flagged[3 * n_flagged + 2] = np.uint64(number)
-                n_flagged += 1
+            if found & wanted and n_judged < t[T_JUDGED_CAPACITY]:
+                judged[3 * n_judged] = np.uint64(np.int64(parents[c]) << 16 | np.int64(steps[c]))
+                judged[3 * n_judged + 1] = np.uint64(found & wanted)
+                judged[3 * n_judged + 2] = np.uint64(number)
+                n_judged += 1
         if bit:
             for k in range(7):
                 counts[k] += np.uint64((bit >> k) & 1)
         number += 1
     t[T_FOUND] = kept
-    t[T_N_FLAGGED] = n_flagged
+    t[T_N_JUDGED] = n_judged
+
+
+# --- one thread ---------------------------------------------------------------------------------------------------
+
+
+def run_alone(m, g, rows, end, states, room):  # type: ignore[no-untyped-def]
+    """Many short rounds by one thread, whose candidates are still in its caches when they are inserted.
+
+    Expands from T_FROM on, up to ``end``, ``states`` in a round, while there is room for as many as a round could bring. T_FROM
+    and G_STATES say afterwards how far it is.
+    """
+    t = rows[0]
+    while t[T_FROM] < end and room >= states * WIDTH:
+        t[T_TO] = min(t[T_FROM] + states, end)
+        expand_states(m, g, t)
+        insert_candidates(g, rows, 0)
+        base = g[G_STATES]
+        append_states(m, g, t, base)
+        new = np.int64(words_at(t[T_NEW])[0])
+        room -= new
+        g[G_STATES] = base + new
+        if t[T_TO] == t[T_FROM]:  # a buffer has to be emptied first
+            return
+        t[T_FROM] = t[T_TO]
 
 
 # --- between rounds -----------------------------------------------------------------------------------------------
@@ -424,11 +442,9 @@ def grow(table_address, old, new, spare_address, spare):  # type: ignore[no-unty
 
 def settle(table, buckets, h):  # type: ignore[no-untyped-def]
     """Insert what is known not to be there."""
-    at = home(h, buckets)
-    line = at & -8
+    line = home(h, buckets)
     while True:
-        for k in range(8):
-            place = line | ((at + k) & 7)
+        for place in range(line, line + 8):
             if table[place] == U0:
                 table[place] = h
                 return

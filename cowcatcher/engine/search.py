@@ -28,10 +28,14 @@ from cowcatcher.engine.store import LINK_BYTES, Reserve, Store
 SEED = 20200821
 #: Candidates that a thread can keep of one round, and states that it expands in one.
 _CANDIDATES = 1 << 16
-_ROUND = {1: 1 << 12}
+_ROUND_OF_ONE = 1 << 8
 _ROUND_OF_SEVERAL = 1 << 14
 #: Fingerprints that a thread remembers to have seen a moment ago; they fit its second-level cache.
 _RECENT = 1 << 14
+#: A round is made shorter than that only to say that there is no memory.
+_LEAST_ROUND = 64
+#: New states that one thread takes room for at a time.
+_ROOM = 1 << 17
 _TICK = 0.5
 
 #: What was done (as the model numbers it) and the state it led to.
@@ -194,6 +198,7 @@ def _signatures(context: Any) -> dict[str, tuple[Any, ...]]:
         "expand_states": (m, row, row),
         "insert_candidates": (row, rows, number),
         "append_states": (m, row, row, number),
+        "run_alone": (m, row, rows, number, number, number),
         "grow": (number,) * 5,
         "gather": (number,) * 3,
         "scatter": (number,) * 4,
@@ -215,7 +220,10 @@ class _Thread:
             core.T_FPS: batch * 8,
             core.T_LABELS: batch * 4,
             core.T_FLAGS: batch,
-            core.T_STARTS: (core.BATCH + 1) * 4,
+            core.T_WHICH: (batch + 1) * 4,
+            core.T_STEP_OF: (batch + 1) * 2,
+            core.T_PARENT_OF: (batch + 1) * 4,
+            core.T_LINE_OF: (batch + 1) * 8,
             core.T_RECENT: _RECENT * 8,
             core.T_STATES: capacity * size,
             core.T_PRINTS: capacity * 8,
@@ -223,6 +231,7 @@ class _Thread:
             core.T_STEPS: capacity * 2,
             core.T_BITS: capacity,
             core.T_FLAGGED: flagged * 24,
+            core.T_JUDGED: flagged * 24,
             core.T_FINALS: (capacity + 2 * batch) * 8,
             core.T_NEW: threads * 8,
             core.T_LATER: threads * 8,
@@ -242,7 +251,7 @@ class _Thread:
         row[core.T_ME] = me
         row[core.T_RECENT_MASK] = _RECENT - 1
         row[core.T_CAPACITY] = capacity
-        row[core.T_FLAGGED_CAPACITY] = flagged
+        row[core.T_FLAGGED_CAPACITY] = row[core.T_JUDGED_CAPACITY] = flagged
         row[core.T_FINALS_CAPACITY] = capacity + 2 * batch
         self.capacity = capacity
         self.new = self.words(core.T_NEW, threads)
@@ -294,7 +303,7 @@ class Search:
         self.store = Store(space.size, memory, exact, space.stays, self.code.grow)
         self.threads = [_Thread(space, me, threads, self.rows[me]) for me in range(threads)]
         self.store.fixed = sum(thread.bytes for thread in self.threads)
-        self.round = round_states or _ROUND.get(threads, _ROUND_OF_SEVERAL)
+        self.round = round_states or (_ROUND_OF_SEVERAL if threads > 1 or space.stays else _ROUND_OF_ONE)
         self.caps = dict(keep_flagged)
         self.keep_finals = keep_finals
         self.seen_flagged: set[tuple[int, int]] = set()
@@ -371,39 +380,65 @@ class Search:
 
     @staticmethod
     def _discard(thread: _Thread) -> None:
-        for field_ in (core.T_FOUND, core.T_TRANSITIONS, core.T_N_FLAGGED, core.T_N_FINALS):
-            thread.row[field_] = 0
+        for what in (core.T_FOUND, core.T_TRANSITIONS, core.T_N_FLAGGED, core.T_N_FINALS):
+            thread.row[what] = 0
         thread.forget_recent()
 
     def _round(self, crew: _Crew) -> str:
+        if len(self.threads) == 1 and not self.space.stays:
+            return self._rounds_alone(crew)
         full_round = self.round
         while True:
             expanded = self._candidates_of_round(crew)
-            flagged = [
-                thread.words(core.T_FLAGGED, 3 * int(thread.row[core.T_N_FLAGGED])).copy() for thread in self.threads
-            ]
             reason = self._insert(crew, int(sum(thread.row[core.T_FOUND] for thread in self.threads)))
             if not reason:
                 break
             for thread in self.threads:
                 self._discard(thread)
-            if self.round <= 64:
+            if self.round <= _LEAST_ROUND:
                 self.round = full_round
                 return reason
             self.round //= 4
         self.round = full_round
-        for records in flagged:
-            self._keep_flagged(records)
+        self._drain(self.next + expanded)
+        return ""
+
+    def _rounds_alone(self, crew: _Crew) -> str:
+        """Rounds in which one thread does everything, as many as there is room for without asking again."""
+        store, row, width = self.store, self.rows[0], self.space.width
+        room = max(_ROOM, 2 * self.round * width)
+        reason = store.room_for(room)
+        while reason and room > width:
+            room //= 4
+            reason = store.room_for(room)
+        self._refresh()
+        if reason:
+            return reason
+        before = store.states
+        row[core.T_FROM] = self.next
+        self.code.run_alone(
+            self.context, self.g, self.rows, self.level_end, max(min(self.round, room // width), 1), room
+        )
+        store.states = int(self.g[core.G_STATES])
+        store.table.entries += store.states - before
+        self._drain(int(row[core.T_FROM]))
+        return ""
+
+    def _drain(self, reached: int) -> None:
+        """Take note of what the threads have found since the last time; all states below ``reached`` are expanded."""
         for thread in self.threads:
+            self._keep_flagged(thread.words(core.T_FLAGGED, 3 * int(thread.row[core.T_N_FLAGGED])))
             self.found.transitions += int(thread.row[core.T_TRANSITIONS])
-            self._keep_judged(thread, self.level + (not self.space.stays))
             self._keep_finals(thread)
             if self.space.stays:
                 self._defer(thread)
-        self.next += expanded
+        for thread in self.threads:
+            self._keep_judged(thread, self.level + (not self.space.stays))
+            for what in (core.T_N_FLAGGED, core.T_TRANSITIONS, core.T_N_FINALS):
+                thread.row[what] = 0
+        self.next = reached
         if not self.store.exact:
             self.store.queue.let_go(self.next)
-        return ""
 
     def _defer(self, thread: _Thread) -> None:
         kept = int(thread.row[core.T_FOUND])
@@ -412,8 +447,8 @@ class Search:
             self.store.later.entries += int(thread.later.sum())
 
     def _keep_judged(self, thread: _Thread, depth: int) -> None:
-        if self.space.judge is not None:
-            self._keep_flagged(thread.words(core.T_FLAGGED, 3 * int(thread.row[core.T_N_FLAGGED])), depth)
+        self._keep_flagged(thread.words(core.T_JUDGED, 3 * int(thread.row[core.T_N_JUDGED])), depth)
+        thread.row[core.T_N_JUDGED] = 0
 
     def _keep_flagged(self, records: NDArray[np.int64], depth: int = -1) -> None:
         for where, bits, mark in records.reshape(-1, 3).tolist():

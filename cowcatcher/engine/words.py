@@ -11,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 _I8, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (8, 32, 64, 128))
 
@@ -50,6 +50,12 @@ def ints_at(typingctx, address):  # type: ignore[no-untyped-def]
 def indices_at(typingctx, address):  # type: ignore[no-untyped-def]
     """32-bit numbers without a sign."""
     return _pointer_maker(types.uint32)(typingctx, address)
+
+
+@intrinsic
+def longs_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """64-bit numbers."""
+    return _pointer_maker(types.int64)(typingctx, address)
 
 
 @intrinsic
@@ -105,6 +111,50 @@ def store_word(typingctx, pointer, offset, word):  # type: ignore[no-untyped-def
         return context.get_dummy_value()
 
     return types.none(pointer, offset, types.uint64), codegen
+
+
+@intrinsic
+def copy_words(typingctx, to, source, offset, count):  # type: ignore[no-untyped-def]
+    """Copy ``count`` words (a literal number) ``offset`` bytes after both pointers: all are read before any is written."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    kind = ir.VectorType(_I64, count.literal_value)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        offset = context.cast(builder, args[2], signature.args[2], types.int64)
+        read = builder.bitcast(_word_pointer(builder, (args[1], offset)), kind.as_pointer())
+        written = builder.bitcast(_word_pointer(builder, (args[0], offset)), kind.as_pointer())
+        builder.store(builder.load(read, align=1), written, align=1)
+        return context.get_dummy_value()
+
+    return types.none(to, source, offset, count), codegen
+
+
+@intrinsic
+def copy_bytes(typingctx, to, at, source, source_at, count):  # type: ignore[no-untyped-def]
+    """Copy ``count`` bytes (a literal number), all of them read before any is written."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    kind = ir.IntType(8 * count.literal_value)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = context.cast(builder, args[1], signature.args[1], types.int64)
+        source_at = context.cast(builder, args[3], signature.args[3], types.int64)
+        read = builder.bitcast(_word_pointer(builder, (args[2], source_at)), kind.as_pointer())
+        written = builder.bitcast(_word_pointer(builder, (args[0], at)), kind.as_pointer())
+        builder.store(builder.load(read, align=1), written, align=1)
+        return context.get_dummy_value()
+
+    return types.none(to, at, source, source_at, count), codegen
+
+
+@register_jitable
+def copy_state(to, source, size):  # type: ignore[no-untyped-def]
+    """Copy ``size`` bytes, a multiple of 8."""
+    for pair in range(size >> 4):
+        copy_words(to, source, pair << 4, 2)
+    if size & 8:
+        copy_words(to, source, size - 8, 1)
 
 
 @intrinsic
