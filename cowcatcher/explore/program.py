@@ -114,8 +114,9 @@ class _Compiler:
                     self.events.setdefault(_word(statement, 0), len(self.events))
                 if statement.op in _PIN_OPS:
                     name = statement.target or f"{actor.name}.{index + 1}"
-                    self.pins[name] = len(self.pins)
-                    self.pin_range.append(self._range(_place(statement, 0)))
+                    if name not in self.pins:  # a hunt names several ways to take the same handle
+                        self.pins[name] = len(self.pins)
+                        self.pin_range.append(self._range(_place(statement, 0)))
                 if statement.target is not None:
                     self.registers.setdefault(statement.target, len(self.registers))
 
@@ -304,7 +305,8 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
     swaps = any(s.op == "madvise" and _word(s, 1) == "PAGEOUT" for a in test.actors for s in a.body)
     total_pinned = sum(end - first for first, end in names.pin_range)
     n_slots = n_procs * n_pages + total_pinned if swaps or test.kernel_may else 0
-    n_pfns = st.FIRST_PFN + n_procs * n_pages + total_pinned + 2 * n_tasks + n_pages + n_slots
+    n_cached = sum(mapping.pages for mapping in test.memory if mapping.kind not in _ANON_KINDS)
+    n_pfns = st.FIRST_PFN + n_procs * n_pages + total_pinned + _held_meanwhile(test) + n_cached + n_slots
 
     folio_size = st.DATA + 2 * n_cells
     slot_size = st.SLOT_DATA + 2 * n_cells
@@ -351,6 +353,13 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
         programs=programs, regions=_regions(test), cached=_cached(test), hugetlb=_hugetlb(test),
         pfn_fields=tuple(pfn_fields), **offsets,
     )  # fmt: skip
+
+
+def _held_meanwhile(test: Test) -> int:
+    """Frames that tasks may hold on their own: an old and a new one in a fault, one in reclaim."""
+    follows_page_tables = any(s.op == "odp_reg_mr" for a in test.actors for s in a.body)
+    faulting = [a for a in test.actors if a.kind != "device" or follows_page_tables]
+    return 2 * len(faulting) + len(test.kernel_may)
 
 
 def _regions(test: Test) -> tuple[tuple[int, int], ...]:

@@ -38,14 +38,14 @@ class Stepper:
         for index in range(m.n_tasks):
             t = m.tasks + index * TASK_SIZE
             phase = state[t + T_PHASE]
-            if index in self.kernel_tasks:
-                yield from self._kernel_steps(state, index, t, phase)
-                continue
             process = state[t + T_PROC]
             if process:
                 running = state[m.procs + (process - 1) * PROC_SIZE + P_STATE]
                 if running != RUNNING and not (running == EXITING and phase):
                     continue
+            if index in self.kernel_tasks:
+                yield from self._kernel_steps(state, index, t, phase)
+                continue
             if not phase and state[t + T_PC] >= self.program_length[index]:
                 continue
             s = list(state)

@@ -1,0 +1,265 @@
+"""The transition relation, for the compiler: what ``explore.successors`` yields, written into the engine's buffers.
+
+These functions are never run as Python. They are compiled together with the shadows of the model's modules, which
+bring ``op_step``, ``phase_step``, ``canonicalize``, ``broken_in_state``, and with the engine's ``beyond`` and
+``copy_state``. A state takes ``m.stride`` bytes, its size rounded up to whole words.
+"""
+# mypy: ignore-errors
+# ruff: noqa: F821  (names bound when this is compiled: see build)
+
+from __future__ import annotations
+
+from cowcatcher.mm.phases import VFORK_WAIT
+from cowcatcher.state import (
+    BROKEN,
+    EXITED,
+    EXITING,
+    HELD,
+    MODE_WRITE,
+    NOT_TAKEN,
+    P_STATE,
+    PIN_HELD,
+    PIN_MODE,
+    PIN_PAGE_SIZE,
+    PIN_PAGES,
+    PIN_PFN,
+    PRESENT,
+    PROC_SIZE,
+    PTE_BITS,
+    PTE_PFN,
+    PTE_SIZE,
+    PTE_SLOT,
+    RUNNING,
+    T_PC,
+    T_PHASE,
+    T_PROC,
+    TASK_SIZE,
+    UNBORN,
+)
+
+#: Engine flag: the step belongs to a statement that has begun, so it costs nothing where statements are counted.
+STAY = 128
+#: Said of a state in which the test is over.
+FINAL = 64
+
+#: Where a chooser stands that does nothing: so far past its last statement. (At its end stands a thread that exec ended.)
+IDLE = 1
+
+#: What has to be so before a chooser may begin a statement; see context.guard_of().
+ALWAYS, CHILD_UNBORN, PIN_FREE, PIN_IS_HELD, PIN_MAY_WRITE = 0, 1, 2, 3, 4
+
+
+def current_op(m, s, t):
+    """Where the operands of the statement at hand begin in ``m.code``."""
+    return m.op_at[(t - m.tasks) // TASK_SIZE][byte_at(s, t + T_PC)]
+
+
+def can_begin(m, state, op):
+    """A program in which every statement is begun at most once for a child and a pin, and uses only pins that are held.
+
+    Without this a hunt would find what a test cannot say: a second fork of the same child, a DMA before its pin.
+    """
+    guard = m.guards[op]
+    if guard == ALWAYS:
+        return 1
+    operand = m.code[op + 2]
+    if guard == CHILD_UNBORN:
+        if operand > 1 and byte_at(state, m.procs + (operand - 1) * PROC_SIZE + P_STATE) == UNBORN:
+            return 0  # children are born in the order of their names, which are as good as any other
+        return 1 if byte_at(state, m.procs + operand * PROC_SIZE + P_STATE) == UNBORN else 0
+    held = byte_at(state, m.pins + operand * m.pin_size + PIN_HELD)
+    if guard == PIN_FREE:
+        if operand > 0 and byte_at(state, m.pins + (operand - 1) * m.pin_size + PIN_HELD) == NOT_TAKEN and m.n_pins > 1:
+            return 0
+        return 1 if held == NOT_TAKEN else 0
+    if guard == PIN_MAY_WRITE and not byte_at(state, m.pins + operand * m.pin_size + PIN_MODE) & MODE_WRITE:
+        return 0
+    return 1 if held == HELD else 0
+
+
+def finish_step(m, s, t, index, pc):
+    """A step of statement ``pc`` has run on ``s``: it gets its one name. Returns the standing checks that it broke.
+
+    Who chooses has no memory of what it did last. But a statement without a phase may have to be repeated: a load or
+    store whose page fault has just been handled; it is over when the task stands at the next one.
+    """
+    if m.chooses[index] and not byte_at(s, t + T_PHASE):
+        if m.is_kernel[index]:
+            s[t + T_PC] = 0
+        elif byte_at(s, t + T_PC) == pc + 1 or has_exited(m, s, t):
+            s[t + T_PC] = m.n_ops[index] + IDLE
+    broken = byte_at(s, BROKEN)
+    s[BROKEN] = 0
+    if m.hunts:
+        for register in range(m.regs, m.regs + m.n_regs):
+            s[register] = 0  # nobody asks
+    canonicalize(m, s)
+    return broken
+
+
+def has_exited(m, s, t):
+    process = byte_at(s, t + T_PROC)
+    return process and byte_at(s, m.procs + (process - 1) * PROC_SIZE + P_STATE) == EXITED
+
+
+def expand(m, state, out, fps, labels, flags):
+    """Every step that can happen next. Labels: task * 256 + statement.
+
+    Returns the number of steps, and from bit 16 on what is to be said of the state itself: standing checks that it
+    breaks, and FINAL if only the idle kernel can act. A hunt goes no further from a broken state.
+    """
+    broken = broken_in_state(m, state)
+    if broken and m.hunts:
+        return broken << 16
+    n = 0
+    final = FINAL
+    for index in range(m.n_tasks):
+        t = m.tasks + index * TASK_SIZE
+        phase = byte_at(state, t + T_PHASE)
+        process = byte_at(state, t + T_PROC)
+        if process:
+            running = byte_at(state, m.procs + (process - 1) * PROC_SIZE + P_STATE)
+            if running != RUNNING and not (running == EXITING and phase):
+                continue
+        first = byte_at(state, t + T_PC)
+        end = first + 1 if first < m.n_ops[index] else first
+        goes_on = phase or (m.hunts and first < m.n_ops[index] and not m.is_kernel[index])
+        if not goes_on and m.chooses[index]:
+            first = 0
+            end = m.n_ops[index] if m.is_kernel[index] or byte_at(state, t + T_PC) == m.n_ops[index] + IDLE else 0
+        if not goes_on and not m.begins:
+            continue
+        if phase:
+            end = first + 1
+            if m.is_kernel[index]:
+                final = 0
+        for pc in range(first, end):
+            op = m.op_at[index][pc]
+            if m.hunts and not goes_on and not can_begin(m, state, op):
+                continue
+            s = beyond(out, n * m.stride)
+            copy_state(s, state, m.stride)
+            s[t + T_PC] = pc
+            if phase:
+                ran = phase_step(m, s, t, phase)
+            else:
+                ran = op_step(m, s, t, m.code[op])
+            if ran:
+                labels[n] = index * 256 + pc
+                flags[n] = finish_step(m, s, t, index, pc) | (m.stay if goes_on else 0)
+                n += 1
+                if not m.is_kernel[index]:
+                    final = 0
+    return n | (broken | final) << 16
+
+
+# --- two kernels side by side -----------------------------------------------------------------------------------------
+
+#: What differs, as flags of a successor of a pair: a register, a standing check, which pages are the same, who waits.
+REGISTERS_DIFFER, CHECKS_DIFFER, PAGES_DIFFER, WAITS_DIFFER = 1, 2, 4, 8
+
+
+def expand_pair(ms, state, out, fps, labels, flags):
+    """Every statement that can come next, executed to its end on two kernels: ``ms`` are their records.
+
+    A state is the one kernel's state and then the other's; nobody else runs before a statement has ended, which is how
+    a test in ordered form is executed.
+    """
+    m, other = ms[0], ms[1]
+    size = m.stride
+    scratch = beyond(out, 2 * size * m.width)
+    n = 0
+    for index in range(m.n_tasks):
+        t = m.tasks + index * TASK_SIZE
+        if not may_begin(m, state, t) or not may_begin(other, beyond(state, size), t):
+            continue
+        for pc in range(m.n_ops[index]):
+            if not can_begin(m, state, m.op_at[index][pc]):
+                continue
+            s = beyond(out, n * 2 * size)
+            s_other = beyond(s, size)
+            copy_state(s, state, 2 * size)
+            ended = execute(m, s, t, pc, scratch)
+            ended_other = execute(other, s_other, t, pc, scratch)
+            if not ended and not ended_other:
+                continue
+            differs = 0 if ended == ended_other else WAITS_DIFFER
+            for register in range(m.regs, m.regs + m.n_regs):
+                if byte_at(s, register) != byte_at(s_other, register):
+                    differs |= REGISTERS_DIFFER
+                s[register] = 0
+                s_other[register] = 0
+            canonicalize(m, s)
+            canonicalize(other, s_other)
+            if byte_at(s, BROKEN) | broken_in_state(m, s) != byte_at(s_other, BROKEN) | broken_in_state(other, s_other):
+                differs |= CHECKS_DIFFER
+            s[BROKEN] = 0
+            s_other[BROKEN] = 0
+            if not same_pages(m, s, s_other):
+                differs |= PAGES_DIFFER
+            labels[n] = index * 256 + pc
+            flags[n] = differs
+            n += 1
+    return n
+
+
+def may_begin(m, s, t):
+    """Is the task idle, and its process there?"""
+    if byte_at(s, t + T_PHASE):
+        return 0
+    process = byte_at(s, t + T_PROC)
+    return 1 if not process or byte_at(s, m.procs + (process - 1) * PROC_SIZE + P_STATE) == RUNNING else 0
+
+
+def execute(m, s, t, pc, scratch):
+    """One statement to its end, or until its caller is suspended in vfork(). 0 if it would have to wait."""
+    s[t + T_PC] = pc
+    ended = advance(m, s, t, pc, scratch)
+    for index in range(m.n_tasks):
+        suspended = m.tasks + index * TASK_SIZE
+        if byte_at(s, suspended + T_PHASE) == VFORK_WAIT:
+            advance(m, s, suspended, byte_at(s, suspended + T_PC), scratch)
+        if not byte_at(s, suspended + T_PHASE):
+            s[suspended + T_PC] = 0
+    return ended
+
+
+def advance(m, s, t, pc, scratch):
+    """As many steps of statement ``pc`` as the task can take by itself. Is it over, or suspended?"""
+    while byte_at(s, t + T_PHASE) or (byte_at(s, t + T_PC) == pc and not has_exited(m, s, t)):
+        copy_state(scratch, s, m.stride)
+        phase = byte_at(s, t + T_PHASE)
+        if phase:
+            ran = phase_step(m, s, t, phase)
+        else:
+            ran = op_step(m, s, t, m.code[m.op_at[(t - m.tasks) // TASK_SIZE][pc]])
+        if not ran:
+            copy_state(s, scratch, m.stride)
+            return 1 if phase == VFORK_WAIT else 0
+    return 1
+
+
+def page_at(m, s, place):
+    """The frame behind the ``place``-th of all page table entries and then of all pages of pins; 0 for none."""
+    n_ptes = m.n_procs * m.n_pages
+    if place < n_ptes:
+        pte = m.ptes + place * PTE_SIZE
+        return byte_at(s, pte + PTE_PFN) if byte_at(s, pte + PTE_BITS) & PRESENT and not byte_at(s, pte + PTE_SLOT) else 0
+    per_pin = (m.pin_size - PIN_PAGES) // PIN_PAGE_SIZE
+    pin = m.pins + (place - n_ptes) // per_pin * m.pin_size
+    return byte_at(s, pin + PIN_PAGES + (place - n_ptes) % per_pin * PIN_PAGE_SIZE + PIN_PFN)
+
+
+def same_pages(m, s, s_other):
+    """Are the same places the same page on both? Places without a page are equal to none."""
+    places = m.n_procs * m.n_pages
+    if m.n_pins:
+        places += m.n_pins * ((m.pin_size - PIN_PAGES) // PIN_PAGE_SIZE)
+    for a in range(places):
+        for b in range(a + 1, places):
+            here, there = page_at(m, s, a), page_at(m, s_other, a)
+            same = here != 0 and here == page_at(m, s, b)
+            same_other = there != 0 and there == page_at(m, s_other, b)
+            if same != same_other:
+                return 0
+    return 1

@@ -1,0 +1,163 @@
+"""All distinct minimal violations of the standing checks that an alphabet can make, on one kernel.
+
+The search reaches every state that any program of the alphabet reaches, whatever the interleaving, nearest first. Each
+violating state gives the program that led to it. Of these only the smallest are kept (no other one is had from them by
+leaving statements out), and each of them is checked again by itself: by the interpreter, in all its interleavings, and
+with each of its statements left out in turn, after which it must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cowcatcher.explore.bisect import Cure, cures
+from cowcatcher.explore.checks import CHECK_BITS
+from cowcatcher.explore.search import Limits
+from cowcatcher.explore.verdict import CheckResult, Verdict, check
+from cowcatcher.hunt.space import HuntSpace
+from cowcatcher.hunt.story import Word, by_task, expect_violated, is_part_of, name_of, test_of
+from cowcatcher.kernels import Decision, Kernel
+from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.checks import check as mistakes
+
+#: For one small program; none has come near it.
+_LIMITS = Limits(states=300_000, seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A minimal program that violates ``check`` on the hunted kernel. ``seen``: violating states that it stands for."""
+
+    test: Test
+    word: Word
+    check: str
+    result: CheckResult
+    cures: tuple[Cure, ...]
+    seen: int
+
+    @property
+    def cured_by(self) -> tuple[Decision, ...]:
+        """The answers each of which cures it alone, those that came later first."""
+        return tuple(cure.replaced_by for cure in self.cures)
+
+
+@dataclass(frozen=True, slots=True)
+class FindingClass:
+    """Findings that break the same check and are cured by the same answers, the smallest first."""
+
+    check: str
+    cured_by: tuple[Decision, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The smallest of the violating programs that were seen, per standing check."""
+
+    space: HuntSpace
+    words: dict[str, list[Word]] = field(default_factory=dict)
+    seen: dict[tuple[str, tuple[tuple[int, ...], ...]], int] = field(default_factory=dict)
+
+    def add(self, check_name: str, word: Word) -> None:
+        """Words must come in order of length: then what is kept already is never larger than what comes."""
+        tasks = len(self.space.repertoires)
+        shape = by_task(word, tasks)
+        kept = self.words.setdefault(check_name, [])
+        for other in kept:
+            smaller = by_task(other, tasks)
+            if is_part_of(smaller, shape):
+                self.seen[check_name, smaller] += 1
+                return
+        kept.append(word)
+        self.seen[check_name, shape] = 1
+
+    def found(self) -> list[tuple[str, Word, int]]:
+        """(check, word, violating states it stands for), shortest first."""
+        tasks = len(self.space.repertoires)
+        found = [(c, w, self.seen[c, by_task(w, tasks)]) for c, words in self.words.items() for w in words]
+        return sorted(found, key=lambda f: (len(f[1]), list(CHECK_BITS).index(f[0]), f[1]))
+
+
+def findings(
+    space: HuntSpace,
+    kernel: Kernel,
+    violating: Iterable[tuple[int, Word]],
+    progress: Callable[[str], None] | None = None,
+) -> list[Finding]:
+    """From (check bits, word) of violating states, shortest first, to distinct minimal tests, each checked again.
+
+    A word whose program does not violate the check by itself would be a mistake of the search: RuntimeError.
+    """
+    candidates = Candidates(space)
+    for bits, word in violating:
+        for name, bit in CHECK_BITS.items():
+            if bits & bit:
+                candidates.add(name, word)
+    found: list[Finding] = []
+    kept: dict[str, list[Word]] = {}
+    names: set[str] = set()
+    for name, word, seen in candidates.found():
+        if progress:
+            progress(f"looking again at {name_of(space, word)}")
+        smaller = minimal(space, kernel, name, word)
+        shape = by_task(smaller, len(space.repertoires))
+        if any(is_part_of(by_task(w, len(space.repertoires)), shape) for w in kept.get(name, [])):
+            continue  # smaller than the search could know: its way needed a statement that another program does without
+        kept.setdefault(name, []).append(smaller)
+        test = test_of(
+            space, smaller, _unique(name_of(space, smaller), names), _describe(kernel, name),
+            [expect_violated(kernel.name, name)],
+        )  # fmt: skip
+        result = check(test, kernel, _LIMITS)
+        found.append(Finding(test, smaller, name, result, tuple(cures(test, kernel, _LIMITS)), seen))
+    return found
+
+
+def minimal(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> Word:
+    """The word without whatever it does not need, so that leaving out any one statement more makes its program hold."""
+    if not violates(space, kernel, check_name, word):
+        raise RuntimeError(f"the search says that {name_of(space, word)} violates {check_name}, the checker does not")
+    at = 0
+    while at < len(word):
+        shorter = word[:at] + word[at + 1 :]
+        if violates(space, kernel, check_name, shorter):
+            word, at = shorter, 0
+        else:
+            at += 1
+    return word
+
+
+def violates(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> bool:
+    """Does the program of the word violate the check, in some interleaving? What is no test (a pin is missing) does not."""
+    test = test_of(space, word, "candidate")
+    if mistakes(test):
+        return False
+    result = check(test, kernel, _LIMITS)
+    return result.verdict is Verdict.VIOLATED and check_name in result.violated_checks()
+
+
+def classes(found: Sequence[Finding]) -> list[FindingClass]:
+    """Findings by what they break and what cures them, in the order in which the first of each class was found."""
+    grouped: dict[tuple[str, tuple[str, ...]], list[Finding]] = {}
+    for finding in found:
+        key = finding.check, tuple(sorted(d.name for d in finding.cured_by))
+        grouped.setdefault(key, []).append(finding)
+    return [FindingClass(group[0].check, group[0].cured_by, tuple(group)) for group in grouped.values()]
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    name = name[:56].rstrip("_")
+    number, unique = 1, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    taken.add(unique)
+    return unique
+
+
+def _describe(kernel: Kernel, check_name: str) -> str:
+    return f"Found by hunting on {kernel.name}: {check_name} is violated, and not if any one statement is left out."
+
+
+__all__ = ["Candidates", "Finding", "FindingClass", "classes", "findings", "minimal", "violates"]
