@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import numba
 from llvmlite import ir
@@ -18,7 +18,6 @@ from numba.extending import intrinsic
 
 from cowcatcher import state
 from cowcatcher.compiled import expand as expand_module
-from cowcatcher.compiled.context import RECORD
 from cowcatcher.compiled.source import Shadows, answer_body
 from cowcatcher.engine import words
 from cowcatcher.explore import canonical, checks, steps
@@ -37,6 +36,7 @@ OPTIONS: Any = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
+
 
 def compile_function(function: Any) -> Any:
     """For functions that only compiled code calls. All integers are one type, so that each is compiled once.
@@ -76,7 +76,7 @@ def _ask(question: str, decisions: list[Decision]) -> Any:
         code = answer.__code__
         facts = [f"fact_{i}" for i in range(code.co_argcount)]
         names |= {f"{name}_{number}": value for name, value in answer.__globals__.items() if isinstance(value, int)}
-        body = answer_body(answer, dict(zip(code.co_varnames, facts, strict=False)), f"_{number}")
+        body = answer_body(cast(FunctionType, answer), dict(zip(code.co_varnames, facts, strict=False)), f"_{number}")
         test = ast.parse(f"if m.answer_{question} == {number}: pass").body[0]
         assert isinstance(test, ast.If)
         test.body = body
@@ -117,7 +117,9 @@ def shadows_of_model(extra: Iterable[Decision] = ()) -> Shadows:
     """Every module of the model, compiled on demand, and the answers to every question."""
     asks = {f"ask_{q}": _ask(q, decisions) for q, decisions in answers(extra).items()}
     bindings = asks | ENGINE
-    bindings["current_op"] = compile_function(FunctionType(expand_module.current_op.__code__, vars(expand_module) | bindings))
+    bindings["current_op"] = compile_function(
+        FunctionType(expand_module.current_op.__code__, vars(expand_module) | bindings)
+    )
     shadows = Shadows(compile_function, bindings)
     shadows.add(state)
     for name in MODEL:

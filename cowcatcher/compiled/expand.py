@@ -42,7 +42,7 @@ STAY = 128
 #: Said of a state in which the test is over.
 FINAL = 64
 
-#: Where a chooser stands that does nothing: so far past its last statement. (At its end stands a thread that exec ended.)
+#: Where a chooser stands that does nothing: so far past its end. (A thread that exec ended stands at its end.)
 IDLE = 1
 
 #: What has to be so before a chooser may begin a statement; see context.guard_of().
@@ -244,7 +244,9 @@ def page_at(m, s, place):
     n_ptes = m.n_procs * m.n_pages
     if place < n_ptes:
         pte = m.ptes + place * PTE_SIZE
-        return byte_at(s, pte + PTE_PFN) if byte_at(s, pte + PTE_BITS) & PRESENT and not byte_at(s, pte + PTE_SLOT) else 0
+        return (
+            byte_at(s, pte + PTE_PFN) if byte_at(s, pte + PTE_BITS) & PRESENT and not byte_at(s, pte + PTE_SLOT) else 0
+        )
     per_pin = (m.pin_size - PIN_PAGES) // PIN_PAGE_SIZE
     pin = m.pins + (place - n_ptes) // per_pin * m.pin_size
     return byte_at(s, pin + PIN_PAGES + (place - n_ptes) % per_pin * PIN_PAGE_SIZE + PIN_PFN)

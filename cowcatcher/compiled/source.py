@@ -48,7 +48,8 @@ class _Rewrite(ast.NodeTransformer):
             return ast.Call(ast.Name(f"ask_{f.attr}", ast.Load()), [f.value.value, *node.args], [])
         if isinstance(f, ast.Name) and f.id == "len" and _attribute(node.args[0], "programs"):
             programs = node.args[0]
-            assert isinstance(programs, ast.Subscript) and isinstance(programs.value, ast.Attribute)
+            assert isinstance(programs, ast.Subscript)
+            assert isinstance(programs.value, ast.Attribute)
             table = ast.Attribute(programs.value.value, "n_ops", ast.Load())
             return ast.Subscript(table, programs.slice, ast.Load())
         return node
