@@ -9,32 +9,51 @@ interpreter on both kernels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, TypeAlias
 
 from cowcatcher.explore.claims import Value
 from cowcatcher.explore.ordered import Prediction, predict
 from cowcatcher.hunt.alphabet import MEMORY
 from cowcatcher.hunt.space import HuntSpace
-from cowcatcher.hunt.story import Begun, Word, by_task, name_of, ordered_test_of
+from cowcatcher.hunt.story import Begun, Word, by_task, expect, is_part_of, name_of, ordered_test_of, unique_name
 from cowcatcher.kernels import Decision, Kernel
+from cowcatcher.litmus import cond_text
 from cowcatcher.litmus.ast import Claim, Compare, ErrorName, Located, Not, Number, Place, Query, Register, Test
 from cowcatcher.litmus.checks import check as mistakes
+from cowcatcher.litmus.order import NoOrder
+
+Kind: TypeAlias = Literal["results", "pages", "checks"]
+
+
+#: In what two kernels may differ: what statements give, which pages are the same, which standing checks are broken.
+KINDS: tuple[Kind, ...] = ("results", "pages", "checks")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A minimal program and in what it differs; ``here`` and ``there`` are the first and the second kernel's answers.
 
-    ``decisions``: the first kernel's answers each of which makes the difference alone, put into the second kernel.
+    ``blamed``: the first kernel's answers each of which, put into the second one, makes that behave like the first.
     """
 
     test: Test
     word: Word
+    kind: Kind
     what: str
     here: str
     there: str
-    decisions: tuple[Decision, ...]
+    blamed: tuple[Decision, ...]
     seen: int
+
+
+class _Told(NamedTuple):
+    """``claim`` is true on the first kernel and false on the second."""
+
+    what: str
+    here: str
+    there: str
+    claim: Claim
 
 
 def word_of_pairs(way: Iterable[tuple[int, bytes]]) -> Word:
@@ -49,70 +68,83 @@ def differences(
     words: Iterable[Word],
     progress: Callable[[str], None] | None = None,
 ) -> list[Difference]:
-    """From words after which the two kernels differ, shortest first, to distinct minimal ordered tests.
+    """From words after which the two kernels differ, shortest first, to distinct minimal ordered tests of each kind.
 
     A word is left out if a smaller one is part of it, or if it cannot be told as a test (somebody would have to wait).
     """
-    kept: dict[tuple[tuple[int, ...], ...], tuple[Word, int]] = {}
+    tasks = len(space.repertoires)
+    kept: dict[Kind, dict[tuple[tuple[int, ...], ...], list[int]]] = {kind: {} for kind in KINDS}
+    found: list[tuple[Kind, Word]] = []
     for word in words:
-        small = _minimal(space, here, there, word)
-        if small is None:
-            continue
-        shape = by_task(small, len(space.repertoires))
-        first, seen = kept.get(shape, (small, 0))
-        kept[shape] = first, seen + 1
-        if progress and not seen:
-            progress(f"{len(kept)} programs differ, the last one is {name_of(space, small)}")
-    found = []
+        shape = by_task(word, tasks)
+        for kind in KINDS:
+            smaller = next((seen for other, seen in kept[kind].items() if is_part_of(other, shape)), None)
+            if smaller is not None:
+                smaller[0] += 1
+                continue
+            small = _minimal(space, here, there, word, kind)
+            if small is not None:
+                kept[kind][by_task(small, tasks)] = [1]
+                found.append((kind, small))
+                if progress:
+                    progress(f"{len(found)} programs differ; the last one: {name_of(space, small)}")
     names: set[str] = set()
-    for word, seen in sorted(kept.values(), key=lambda k: (len(k[0]), k[0])):
-        name = name_of(space, word)[:56].rstrip("_")
-        while name in names:
-            name += "_2"
-        names.add(name)
-        difference = _told(space, here, there, word, name)
-        if difference is not None:
-            what, in_here, in_there, claim = difference
-            test = ordered_test_of(space, word, name, [claim])
-            found.append(Difference(test, word, what, in_here, in_there, _blamed(test, here, there), seen))
-    return found
+    return [
+        _difference(space, here, there, kind, word, kept[kind][by_task(word, tasks)][0], names)
+        for kind, word in sorted(found, key=lambda f: (len(f[1]), KINDS.index(f[0]), f[1]))
+    ]
 
 
-def _minimal(space: HuntSpace, here: Kernel, there: Kernel, word: Word) -> Word | None:
-    """The word without whatever it does not need to differ; None if it is no test or does not differ as one."""
-    if _told(space, here, there, word, "candidate") is None:
+def _difference(
+    space: HuntSpace, here: Kernel, there: Kernel, kind: Kind, word: Word, seen: int, names: set[str]
+) -> Difference:
+    name = unique_name(name_of(space, word), names)
+    told = _told(space, here, there, word, kind)
+    assert told is not None
+    description = f"{told.what}: {told.here} on {here.name}, {told.there} on {there.name}. Found by hunting."
+    expects = (expect(here.name, "holds"), expect(there.name, "violated"))
+    test = replace(ordered_test_of(space, word, name, [told.claim]), description=description, expects=expects)
+    return Difference(test, word, kind, told.what, told.here, told.there, _blamed(test, here, there), seen)
+
+
+def _minimal(space: HuntSpace, here: Kernel, there: Kernel, word: Word, kind: Kind) -> Word | None:
+    """The word without whatever it does not need to differ; None if it is no test, or does not differ in this."""
+    if _told(space, here, there, word, kind) is None:
         return None
     at = 0
     while at < len(word):
         shorter = word[:at] + word[at + 1 :]
-        if shorter and _told(space, here, there, shorter, "candidate") is not None:
+        if shorter and _told(space, here, there, shorter, kind) is not None:
             word, at = shorter, 0
         else:
             at += 1
     return word
 
 
-def _told(
-    space: HuntSpace, here: Kernel, there: Kernel, word: Word, name: str
-) -> tuple[str, str, str, Claim] | None:
-    """(what differs, here, there, the claim that is true here and false there); None if nothing does."""
-    test = ordered_test_of(space, word, name, _questions(space))
+def _told(space: HuntSpace, here: Kernel, there: Kernel, word: Word, kind: Kind) -> _Told | None:
+    """In what the two differ after this word; None if in nothing of this kind, or if it is no test."""
+    test = ordered_test_of(space, word, "candidate", None)
     if mistakes(test):
         return None
-    one, other = predict(test, here), predict(test, there)
-    for register, value in one.registers.items():
-        if value != other.registers[register]:
-            return register, _shown(value), _shown(other.registers[register]), _claim_about(register, value, other)
-    for claim, true, true_there in zip(test.claims, one.claims, other.claims, strict=True):
-        if true != true_there and isinstance(claim.cond, Query):
-            from cowcatcher.litmus import cond_text
-
-            cond = claim.cond if true else Not(claim.cond)
-            return cond_text(claim.cond), "yes" if true else "no", "yes" if true_there else "no", Claim("always", cond)
-    if one.broken != other.broken:
+    try:
+        one, other = predict(test, here), predict(test, there)
+    except NoOrder:
+        return None
+    if kind == "results":
+        for register, value in one.registers.items():
+            if value != other.registers[register]:
+                claim = _claim_about(register, value, other)
+                return _Told(register, _shown(value), _shown(other.registers[register]), claim)
+    elif kind == "pages":
+        for claim, true, true_there in zip(test.claims, one.claims, other.claims, strict=True):
+            if true != true_there:
+                cond = claim.cond if true else Not(claim.cond)
+                return _Told(cond_text(claim.cond), _yes(true), _yes(true_there), Claim("always", cond))
+    elif one.broken != other.broken:
         check = sorted(one.broken ^ other.broken)[0]
         verdicts = ["violated" if check in side.broken else "holds" for side in (one, other)]
-        return check, verdicts[0], verdicts[1], Claim("always", Query("mapped", (_located(space, "p"),)))
+        where = Located("p", Place(MEMORY, 0 if space.size.pages > 1 else None))
+        return _Told(check, verdicts[0], verdicts[1], Claim("sometimes", Query("mapped", (where,))))
     return None
 
 
@@ -130,13 +162,8 @@ def _shown(value: Value) -> str:
     return "not executed" if value is None else str(value)
 
 
-def _questions(space: HuntSpace) -> list[Claim] | None:
-    """None: whatever can be asked of the story's pages (see agree.story)."""
-    return None
-
-
-def _located(space: HuntSpace, process: str) -> Located:
-    return Located(process, Place(MEMORY, 0 if space.size.pages > 1 else None))
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"
 
 
 def _blamed(test: Test, here: Kernel, there: Kernel) -> tuple[Decision, ...]:
@@ -145,6 +172,6 @@ def _blamed(test: Test, here: Kernel, there: Kernel) -> tuple[Decision, ...]:
     blamed = []
     for ours, _ in here.diff(there):
         tried = predict(test, there.with_decisions(ours))
-        if tried.registers == wanted.registers and tried.claims == wanted.claims and tried.broken == wanted.broken:
+        if (tried.registers, tried.claims, tried.broken) == (wanted.registers, wanted.claims, wanted.broken):
             blamed.append(ours)
     return tuple(blamed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
 from typing import Literal
 
 from cowcatcher.litmus.ast import Actor, Arg, Flags, Mapping, Name, Number, Place, Statement

@@ -16,7 +16,7 @@ from cowcatcher.explore.checks import CHECK_BITS
 from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import CheckResult, Verdict, check
 from cowcatcher.hunt.space import HuntSpace
-from cowcatcher.hunt.story import Word, by_task, expect_violated, is_part_of, name_of, test_of
+from cowcatcher.hunt.story import Word, by_task, expect, is_part_of, name_of, program_of, unique_name
 from cowcatcher.kernels import Decision, Kernel
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.checks import check as mistakes
@@ -105,9 +105,9 @@ def findings(
         if any(is_part_of(by_task(w, len(space.repertoires)), shape) for w in kept.get(name, [])):
             continue  # smaller than the search could know: its way needed a statement that another program does without
         kept.setdefault(name, []).append(smaller)
-        test = test_of(
-            space, smaller, _unique(name_of(space, smaller), names), _describe(kernel, name),
-            [expect_violated(kernel.name, name)],
+        test = program_of(
+            space, smaller, unique_name(name_of(space, smaller), names), _describe(kernel, name),
+            [expect(kernel.name, "violated", name)],
         )  # fmt: skip
         result = check(test, kernel, _LIMITS)
         found.append(Finding(test, smaller, name, result, tuple(cures(test, kernel, _LIMITS)), seen))
@@ -129,8 +129,8 @@ def minimal(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> Wo
 
 
 def violates(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> bool:
-    """Does the program of the word violate the check, in some interleaving? What is no test (a pin is missing) does not."""
-    test = test_of(space, word, "candidate")
+    """Does the program of the word violate the check? What is no test (a pin is missing, say) does not."""
+    test = program_of(space, word, "candidate")
     if mistakes(test):
         return False
     result = check(test, kernel, _LIMITS)
@@ -144,16 +144,6 @@ def classes(found: Sequence[Finding]) -> list[FindingClass]:
         key = finding.check, tuple(sorted(d.name for d in finding.cured_by))
         grouped.setdefault(key, []).append(finding)
     return [FindingClass(group[0].check, group[0].cured_by, tuple(group)) for group in grouped.values()]
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    name = name[:56].rstrip("_")
-    number, unique = 1, name
-    while unique in taken:
-        number += 1
-        unique = f"{name}_{number}"
-    taken.add(unique)
-    return unique
 
 
 def _describe(kernel: Kernel, check_name: str) -> str:

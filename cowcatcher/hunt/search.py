@@ -52,7 +52,9 @@ def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settin
     space = hunt_space(letters, size)
     initial = space.initial(kernel)
     engine_space = space_of(space.machine(kernel), kernel, initial, kernel_tasks(space.program), True)
-    found = _search(engine_space, engine_space.context, size, settings, [b.bit_length() - 1 for b in CHECK_BITS.values()])
+    found = _search(
+        engine_space, engine_space.context, size, settings, [b.bit_length() - 1 for b in CHECK_BITS.values()]
+    )
     violating = sorted(
         ((flagged.bits, word_of(space, found.path_of(flagged), initial)) for flagged in found.flagged),
         key=lambda v: len(v[1]),
@@ -63,9 +65,7 @@ def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settin
     )  # fmt: skip
 
 
-def hunt_against(
-    letters: Sequence[Letter], size: Size, kernel: Kernel, against: Kernel, settings: Settings
-) -> Hunt:
+def hunt_against(letters: Sequence[Letter], size: Size, kernel: Kernel, against: Kernel, settings: Settings) -> Hunt:
     """All distinct minimal ordered programs that two kernels execute differently. What the kernel itself does
     meanwhile has no place in an order, so letters of the kernel's own are left out. Raises NotModelled."""
     letters = [letter for letter in letters if letter.who != "kernel"]

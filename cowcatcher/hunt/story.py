@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from cowcatcher.hunt.alphabet import MEMORY, PROCESSES, memory_of
 from cowcatcher.hunt.space import RESULT, HuntSpace, needs_register
@@ -60,7 +60,7 @@ def name_of(space: HuntSpace, word: Word) -> str:
     return "_".join(parts) or "nothing"
 
 
-def test_of(space: HuntSpace, word: Word, name: str, description: str = "", expects: Sequence[Expect] = ()) -> Test:
+def program_of(space: HuntSpace, word: Word, name: str, description: str = "", expects: Sequence[Expect] = ()) -> Test:
     """The program of a word, each actor's statements in their order and nothing between the actors."""
     actors, may = [], []
     named = {PROCESSES[0]}
@@ -82,14 +82,16 @@ def test_of(space: HuntSpace, word: Word, name: str, description: str = "", expe
 
 
 def ordered_test_of(space: HuntSpace, word: Word, name: str, claims: Sequence[Claim] | None) -> Test:
-    """The program of a word in which everything happens in the word's order; the i-th statement's result is ``r<i>``."""
+    """The program of a word with everything in the word's order; the i-th statement's result is ``r<i>``."""
     from cowcatcher.agree.story import Step, Story
 
     owner = {r.name: r.process for r in space.repertoires if r.kind != "kernel"}
     steps = []
     for place, (task, number) in enumerate(word):
         statement = space.repertoires[task].statements[number]
-        steps.append(Step(space.repertoires[task].name, replace(statement, target=statement.target or result_name(place))))
+        steps.append(
+            Step(space.repertoires[task].name, replace(statement, target=statement.target or result_name(place)))
+        )
     return Story(memory_of(space.size), owner, tuple(steps)).test(name, claims)
 
 
@@ -102,5 +104,17 @@ def result_name(place: int) -> str:
     return f"{RESULT}{place + 1}"
 
 
-def expect_violated(kernel: str, check: str) -> Expect:
-    return Expect("violated", (KernelRange(kernel, kernel, True),), check.upper())
+def expect(kernel: str, verdict: Literal["holds", "violated"], check: str | None = None) -> Expect:
+    """What a test that was found says of one kernel."""
+    return Expect(verdict, (KernelRange(kernel, kernel, True),), check.upper() if check else None)
+
+
+def unique_name(name: str, taken: set[str]) -> str:
+    """A name no longer than file systems and eyes like, and not taken; then it is."""
+    name = name[:56].rstrip("_")
+    number, unique = 1, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}_{number}"
+    taken.add(unique)
+    return unique
