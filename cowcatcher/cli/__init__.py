@@ -29,6 +29,7 @@ COMMANDS = {
     "bisect": "find the decision, hence the commit, that changes a verdict",
     "shrink": "make a test smaller that is violated",
     "generate": "write tests from short words of events",
+    "hunt": "search for tests that nobody wrote",
     "run": "run tests on real kernels and compare with the model",
     "report": "show the report of a recorded run again",
     "agree": "hold the model against real kernels, by random tests",
