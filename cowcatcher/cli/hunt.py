@@ -15,6 +15,7 @@ Examples:
   cowcatcher hunt --kernel v5.10.y --alphabet pins,swap,protection --depth 6 --output found
   cowcatcher hunt --kernel all --alphabet pins,swap --depth 8
   cowcatcher hunt --kernel v6.12 --against v7.3 --alphabet all,-vfork
+  cowcatcher hunt --kernel v5.8.. --against previous --depth 3
   cowcatcher hunt --kernel v5.18 --alphabet pins,fast --threads 1 --json
 
 Exit status: 0 if the whole space was searched and nothing found; 1 if anything was found; 3 if nothing was found in
@@ -33,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from cowcatcher.cli import inputs, screen
 from cowcatcher.cli.parser import Problem, memory, positive
 from cowcatcher.hunt.alphabet import GROUPS, PROCESSES, THREADS, Size, UnknownLetter, letters_of
-from cowcatcher.kernels import Kernel, select
+from cowcatcher.kernels import LINE, Kernel, select
 
 if TYPE_CHECKING:
     from cowcatcher.engine.search import Progress as Depth
@@ -49,7 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--kernel", "-k", required=True, metavar="RANGE", help="kernels to hunt on, one after another; 'all' is all"
     )
     inputs.add_decision_option(parser)
-    parser.add_argument("--against", metavar="KERNEL", help="find what this kernel executes differently")
+    parser.add_argument(
+        "--against", metavar="KERNEL", help="find what this kernel executes differently; 'previous': the one before it"
+    )
     parser.add_argument(
         "--alphabet", "-a", default=_DEFAULT, metavar="LETTERS", help=f"what may be done (default: {_DEFAULT})"
     )
@@ -78,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
     from cowcatcher.report.hunt_record import files_of, hunt_document
     from cowcatcher.report.hunt_text import hunt_text
 
-    against = inputs.one_kernel(args.against, []) if args.against else None
     progress = screen.Progress(elsewhere=20.0)
     done: list[Hunt] = []
     interrupted = False
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
                 args.jobs, args.max_memory, args.exact, _watcher(progress, kernel, size), screen.warn,
                 _teller(progress, kernel),
             )  # fmt: skip
+            against = _against(args.against, kernel)
             if against is None:
                 done.append(hunt(letters, size, kernel, settings))
             else:
@@ -114,6 +117,14 @@ def run(args: argparse.Namespace) -> int:
 def _kernels(args: argparse.Namespace) -> tuple[Kernel, ...]:
     decisions = inputs.decisions_from(args.decision)
     return tuple(k.with_decisions(*decisions) if decisions else k for k in select(args.kernel))
+
+
+def _against(named: str | None, kernel: Kernel) -> Kernel | None:
+    if named != "previous":
+        return inputs.one_kernel(named, []) if named else None
+    if not kernel.place:
+        raise Problem(f"--against previous: {kernel.name} has no kernel before it on the line")
+    return LINE[kernel.place - 1]
 
 
 def _alphabet(args: argparse.Namespace) -> tuple[Any, Size]:

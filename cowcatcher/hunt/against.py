@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
+from cowcatcher.compiled.expand import CHECKS_DIFFER, PAGES_DIFFER, REGISTERS_DIFFER
 from cowcatcher.explore.claims import Value
 from cowcatcher.explore.ordered import Prediction, predict
 from cowcatcher.hunt.alphabet import MEMORY
@@ -22,10 +23,13 @@ from cowcatcher.litmus import cond_text
 from cowcatcher.litmus.ast import Claim, Compare, ErrorName, Located, Not, Number, Place, Query, Register, Test
 from cowcatcher.litmus.checks import check as mistakes
 from cowcatcher.litmus.order import NoOrder
+from cowcatcher.litmus.statements import CHECKS
 
 Kind: TypeAlias = Literal["results", "pages", "checks"]
 
 
+#: How ``compiled.expand.expand_pair`` flags it.
+BIT: dict[Kind, int] = {"results": REGISTERS_DIFFER, "pages": PAGES_DIFFER, "checks": CHECKS_DIFFER}
 #: In what two kernels may differ: what statements give, which pages are the same, which standing checks are broken.
 KINDS: tuple[Kind, ...] = ("results", "pages", "checks")
 
@@ -65,19 +69,21 @@ def differences(
     space: HuntSpace,
     here: Kernel,
     there: Kernel,
-    words: Iterable[Word],
+    differing: Iterable[tuple[int, Word]],
     progress: Callable[[str], None] | None = None,
 ) -> list[Difference]:
     """From words after which the two kernels differ, shortest first, to distinct minimal ordered tests of each kind.
+
+    ``differing``: in what, as ``expand_pair`` flags it, and the word.
 
     A word is left out if a smaller one is part of it, or if it cannot be told as a test (somebody would have to wait).
     """
     tasks = len(space.repertoires)
     kept: dict[Kind, dict[tuple[tuple[int, ...], ...], list[int]]] = {kind: {} for kind in KINDS}
     found: list[tuple[Kind, Word]] = []
-    for word in words:
+    for bits, word in differing:
         shape = by_task(word, tasks)
-        for kind in KINDS:
+        for kind in (kind for kind in KINDS if bits & BIT[kind]):
             smaller = next((seen for other, seen in kept[kind].items() if is_part_of(other, shape)), None)
             if smaller is not None:
                 smaller[0] += 1
@@ -102,8 +108,15 @@ def _difference(
     told = _told(space, here, there, word, kind)
     assert told is not None
     description = f"{told.what}: {told.here} on {here.name}, {told.there} on {there.name}. Found by hunting."
-    expects = (expect(here.name, "holds"), expect(there.name, "violated"))
-    test = replace(ordered_test_of(space, word, name, [told.claim]), description=description, expects=expects)
+    test = ordered_test_of(space, word, name, [told.claim])
+    if kind == "checks":
+        broken = told.what if told.here == "violated" else None
+        expects = (expect(here.name, "violated" if broken else "holds", broken),)
+        expects += (expect(there.name, "holds" if broken else "violated", None if broken else told.what),)
+    else:  # the claim alone is what differs
+        test = replace(test, unchecked=tuple(CHECKS))
+        expects = (expect(here.name, "holds"), expect(there.name, "violated"))
+    test = replace(test, description=description, expects=expects)
     return Difference(test, word, kind, told.what, told.here, told.there, _blamed(test, here, there), seen)
 
 

@@ -74,8 +74,11 @@ def hunt_against(letters: Sequence[Letter], size: Size, kernel: Kernel, against:
         space.machine(kernel), (kernel, against), [_as_begun(space, k) for k in (kernel, against)]
     )
     found = _search(engine_space, None, size, settings, list(range(4)))
-    words = sorted({word_of_pairs(found.path_of(flagged)) for flagged in found.flagged}, key=lambda w: (len(w), w))
-    told = differences(space, kernel, against, words, settings.tell)
+    differing = sorted(
+        {(flagged.bits, word_of_pairs(found.path_of(flagged))) for flagged in found.flagged},
+        key=lambda d: (len(d[1]), d),
+    )
+    told = differences(space, kernel, against, differing, settings.tell)
     return Hunt(kernel, against, size, tuple(letters), found, differences=tuple(told), cut=len(found.flagged) >= KEPT)
 
 

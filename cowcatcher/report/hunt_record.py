@@ -134,11 +134,12 @@ def cures_text(group: Record) -> str:
 def _about_difference(hunt: Record, difference: Record) -> list[str]:
     here, there = hunt["kernel"]["name"], hunt["against"]["name"]
     text = f"{difference['what']}: {difference['here']} on {here}, {difference['there']} on {there}."
-    return wrapped(f"{text} {blamed_text(difference, here)}", _WIDTH)
+    return wrapped(f"{text} {blamed_text(difference, here, there)}", _WIDTH)
 
 
-def blamed_text(difference: Record, here: str) -> str:
+def blamed_text(difference: Record, here: str, there: str) -> str:
     """Which single answer makes the difference, as a sentence."""
     if not difference["blamed"]:
-        return "It takes more than one answer to make the difference."
-    return f"With {here}'s {listed([with_commits(d) for d in difference['blamed']])} alone it is as there."
+        return f"No single answer of {here} makes {there} do the same."
+    which = " or ".join(with_commits(d) for d in difference["blamed"])
+    return f"With {which} alone {there} does what {here} does."

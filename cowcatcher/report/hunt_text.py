@@ -89,12 +89,21 @@ def _program(finding: Record) -> str:
 
 def _differences(hunt: Record, style: Style, full: bool) -> list[str]:
     here, there = hunt["kernel"]["name"], hunt["against"]["name"]
-    lines = [f"  {counted(len(hunt['differences']), 'minimal program')} behave differently:"]
-    shown = hunt["differences"] if full else hunt["differences"][: 2 * _SHOWN]
-    for difference in shown:
-        what = f"{difference['what']}: {difference['here']} on {here}, {difference['there']} on {there}"
-        lines += ["", f"    {style.strong(difference['name'])}  {style.faint(_program(difference))}"]
-        lines += wrapped(f"{what}. {blamed_text(difference, here)}", style.width, "      ", "      ")
-    if len(shown) < len(hunt["differences"]):
-        lines.append(f"    and {len(hunt['differences']) - len(shown)} more (--full)")
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for difference in hunt["differences"]:
+        key = (difference["kind"], *(d["name"] for d in difference["blamed"]))
+        groups.setdefault(key, []).append(difference)
+    count = counted(len(hunt["differences"]), "minimal program")
+    lines = [f"  {count} behave differently, in {counted(len(groups), 'way')}:"]
+    for group in groups.values():
+        first = group[0]
+        what = f"{first['what']}: {first['here']} on {here}, {first['there']} on {there}"
+        lines += ["", f"    {style.strong(first['name'])}"]
+        lines += wrapped(_program(first), style.width, "      ", "        ")
+        lines += wrapped(f"{what}. {blamed_text(first, here, there)}", style.width, "      ", "      ")
+        others = group[1:] if full else group[1:_SHOWN]
+        if others:
+            left = len(group) - 1 - len(others)
+            names = ", ".join(d["name"] for d in others) + (f" and {left} more (--full)" if left else "")
+            lines += wrapped(f"So do {names}.", style.width, "      ", "      ")
     return lines

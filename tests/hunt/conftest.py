@@ -1,0 +1,3 @@
+import pytest
+
+pytest.importorskip("numba", reason="a hunt is compiled by numba, which is not installed")
