@@ -56,8 +56,9 @@ from cowcatcher.real.backends import BACKENDS, DIRECT_IO, OWN, Backend, Class, c
 
 PAGE: Final = 4096
 HUGE_PAGE: Final = 2 << 20
-#: Cells of a page lie this far apart: a device that moves whole 512-byte sectors leaves the others alone.
-CELL_DISTANCE: Final = 512
+SECTOR: Final = 512
+#: Cells of a page lie this far apart: a device that moves whole sectors leaves the others alone.
+CELL_DISTANCE: Final = SECTOR
 WHOLE: Final = -1
 MAX_EVENTS: Final = 16
 
@@ -169,6 +170,8 @@ def lower(test: Test, facilities: Facilities | None = None, race: Race | None = 
 
     lowered = result(0, {})
     headroom = max((BACKENDS[name].headroom for name in lowered.backends), default=0)
+    if any(BACKENDS[name].kind in DIRECT_IO.values() for name in lowered.backends):
+        headroom = -(-headroom // SECTOR) * SECTOR  # whatever else is pinned, direct I/O begins at a whole sector
     spans = {
         place.name: BACKENDS[name].span
         for (_, place), name in zip(lowered.pins, lowered.backends, strict=True)

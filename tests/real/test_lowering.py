@@ -106,3 +106,15 @@ def test_a_mapping_is_as_long_as_what_vivid_pins() -> None:
 def test_not_by_vivid(memory: str, actors: str, reason: str) -> None:
     with pytest.raises(NotApplicable, match=reason):
         of_vivid(memory, actors)
+
+
+def test_direct_io_begins_at_a_sector_beside_a_device_that_cannot_use_the_first_bytes() -> None:
+    """AF_XDP leaves 256 bytes alone, and an unaligned direct read is EINVAL."""
+    test = parse(
+        "test t\nmemory { x = anon(a=1, b=2) }\n"
+        "process p { m = dio_read(x, BLOCK); u = xdp_umem(x); r = load(x.a); s = load(x.b) }\nnever r == 9"
+    )
+    lines = lower(test, Facilities(backends=EVERYTHING)).lines
+    offsets = [int(line.split()[2]) for line in lines if line.startswith("cell")]
+    assert offsets == [512, 1024]
+    assert [int(line.split()[5]) for line in lines if " load " in line] == offsets
