@@ -39,6 +39,9 @@
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 
 static const char *const op_names[N_OPS] = {
 	[LOAD] = "load", [STORE] = "store", [FORK] = "fork", [VFORK] = "vfork", [EXIT] = "exit", [EXEC] = "exec",
@@ -320,6 +323,7 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 	struct actor *who = &test.actors[st->actor];
 	struct request rq = request_of(st);
 	int mm = process_of(who)->mm;
+	struct frames frames = {0};
 	enum heard heard;
 
 	*reply = (struct reply){ERROR, 0};
@@ -367,7 +371,10 @@ static enum heard do_step(int index, const struct step *st, struct reply *reply)
 	case PIN:
 		return take_pin(index, st, &rq, reply);
 	}
+	if (st->op == MADVISE && st->value == MADV_PAGEOUT)
+		remember_frames(process_of(who)->pid, rq.addr, rq.len, &frames);
 	heard = ask(st->actor, &rq, reply);
+	await_writeback(&frames);
 	if (heard == HEARD && reply->kind == SIGNAL && st->fatal && ends_with_io(mm))
 		return WAITS;
 	if (heard == HEARD && reply->kind == SIGNAL && st->fatal)

@@ -306,6 +306,9 @@ void print_pages(int step);
 void tell_pages(FILE *to); /* as print_pages(), with frames numbered instead of named */
 int open_pagemap(pid_t pid);
 void read_frames(int pagemap, const struct pin *pin, uint64_t *frames); /* 0: none, or not to be had */
+struct frames { int n; uint64_t of[MAX_PAGES]; };
+void remember_frames(pid_t pid, uint64_t addr, uint64_t len, struct frames *frames);
+void await_writeback(const struct frames *frames);
 void print_pin(int step, int index, pid_t pid, uint64_t addr, uint64_t len, uint64_t stride);
 
 #endif

@@ -5,12 +5,14 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { PM_SWAP = 62, PM_PRESENT = 63 }; /* bits of a /proc/PID/pagemap entry */
+enum { KPF_WRITEBACK = 8 }; /* bit of a /proc/kpageflags entry */
 #define PM_PFN ((UINT64_C(1) << 55) - 1)
 
 static int kpagecount = -1, kpageflags = -1; /* root only */
@@ -142,13 +144,40 @@ void tell_pages(FILE *to)
 	}
 }
 
+static uint64_t frame_at(int pagemap, uint64_t addr)
+{
+	uint64_t entry = word_of(pagemap, addr / PAGE);
+
+	return entry >> PM_PRESENT & 1 ? entry & PM_PFN : 0;
+}
+
 void read_frames(int pagemap, const struct pin *pin, uint64_t *frames)
 {
-	for (uint64_t page = 0; page * pin->stride < pin->len && page < MAX_PAGES; page++) {
-		uint64_t entry = word_of(pagemap, (pin->addr + page * pin->stride) / PAGE);
+	for (uint64_t page = 0; page * pin->stride < pin->len && page < MAX_PAGES; page++)
+		frames[page] = frame_at(pagemap, pin->addr + page * pin->stride);
+}
 
-		frames[page] = entry >> PM_PRESENT & 1 ? entry & PM_PFN : 0;
-	}
+/* The frames of a few small pages, before they may be swapped out. */
+void remember_frames(pid_t pid, uint64_t addr, uint64_t len, struct frames *frames)
+{
+	int pagemap = kpageflags < 0 ? -1 : open_pagemap(pid);
+
+	frames->n = 0;
+	for (; pagemap >= 0 && frames->n < MAX_PAGES && len >= PAGE; addr += PAGE, len -= PAGE)
+		frames->of[frames->n++] = frame_at(pagemap, addr);
+	if (pagemap >= 0)
+		close(pagemap);
+}
+
+/*
+ * Until it is written, a page that was swapped out stays in the swap cache, whoever wants it back: the kernel cannot free its
+ * slot. When that is over is chance, so it is waited for; not where it cannot be seen, nor beyond the test's time.
+ */
+void await_writeback(const struct frames *frames)
+{
+	for (int i = 0; i < frames->n; i++)
+		while (frames->of[i] && word_of(kpageflags, frames->of[i]) >> KPF_WRITEBACK & 1 && now_us() < test.deadline)
+			sched_yield(); /* to the worker that writes it */
 }
 
 /* pin STEP PIN PAGE PFN, right after the pin was taken, when its owner's page table still leads to it */
