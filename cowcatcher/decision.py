@@ -120,6 +120,10 @@ class Decisions(Protocol):
         """May reclaim throw an MADV_FREE page away? ``refcount`` includes reclaim's own reference."""
         ...
 
+    def lazyfree_ends(self, dirty: int, /) -> int:
+        """Is an MADV_FREE page that could not be thrown away an ordinary page again?"""
+        ...
+
     # hugetlb
     def hugetlb_fork_copies_pinned(self) -> int:
         """Does fork ask of a huge page, too, whether it has to be copied now?"""

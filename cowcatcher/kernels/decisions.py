@@ -375,6 +375,23 @@ def discard_if_clean_and_unreferenced(dirty: int, refcount: int, mapcount: int) 
     return 1 if not dirty and refcount == 1 + mapcount else 0
 
 
+@decision("lazyfree_ends", source="mm/rmap.c:try_to_unmap_one")
+def kept_once_is_kept(dirty: int) -> int:
+    """Whatever it was that kept it: a store since, or somebody's reference."""
+    return 1
+
+
+@decision(
+    "lazyfree_ends", source="mm/rmap.c:try_to_unmap_one, mm: set folio swapbacked iff folios are dirty in try_to_unmap_one"
+)
+def kept_for_good_if_dirty(dirty: int) -> int:
+    """Only if it was written to (v6.15-rc1; the commit's id was not found). A reference postpones it.
+
+    Without it memory that was given up is swapped out, if reclaim once met it while somebody read it.
+    """
+    return dirty
+
+
 # --- hugetlb ----------------------------------------------------------------------------------------------------------
 
 

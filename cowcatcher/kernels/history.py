@@ -43,6 +43,7 @@ CLASSIC = (
     d.swapin_by_mapcount,
     d.read_swapin_maps_readonly,
     d.discard_if_clean,
+    d.kept_once_is_kept,
     d.hugetlb_fork_shares,
     d.hugetlb_copy_is_writable,
     d.hugetlb_forced_write_ok,
@@ -134,7 +135,11 @@ LINE: tuple[Entry, ...] = (
     Entry("v6.11", "swap-in by a read maps exclusive pages writable", (d.read_swapin_maps_exclusive_writable,)),
     Entry("v6.12", "io_uring pins by GUP-fast", (d.io_uring_pins_fast,)),
     Entry("v6.14", "fork's copy of a huge page is as writable as its mapping", (d.hugetlb_copy_as_mapped,)),
-    Entry("v6.15", "large folios mapped by one mm are reused (not modelled)", ()),
+    Entry(
+        "v6.15",
+        "a reference only postpones what MADV_FREE asked for; large folios mapped by one mm are reused (not modelled)",
+        (d.kept_for_good_if_dirty,),
+    ),
     Entry("v7.3", "swap-in trusts the exclusive marker alone", (d.swapin_by_marker_alone,)),
 )
 

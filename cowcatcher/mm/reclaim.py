@@ -111,14 +111,14 @@ def try_to_unmap_one(m: Machine, s: State, t: int) -> int:
     bits = s[pte + PTE_BITS]
     if s[vma_at(m, mm, s[t + T_PAGE])] & VM_LOCKED:
         return keep_folio(m, s, t)
+    if bits & DIRTY:  # said before the pte is gone, and it stays so if the pte comes back
+        s[folio + DIRTY_FOLIO] = 1
     if s[folio + LAZYFREE]:
         return discard_lazyfree(m, s, t, pte, pfn)
     if m.k.unmap_refuses(pg.folio_maybe_dma_pinned(s, folio), s[folio + EXCLUSIVE]):
         return keep_folio(m, s, t)
     remember = SWP_EXCLUSIVE if s[folio + EXCLUSIVE] and m.k.swap_entry_remembers_exclusive() else 0
     s[folio + EXCLUSIVE] = 0
-    if bits & DIRTY:
-        s[folio + DIRTY_FOLIO] = 1
     slot_number = s[folio + SWAPCACHE] - 1
     s[slot_at(m, slot_number) + SLOT_COUNT] += 1
     s[pte + PTE_PFN] = NO_PFN
@@ -136,11 +136,12 @@ def maps(m: Machine, s: State, mm: int, page: int, pfn: int) -> int:
 
 
 def discard_lazyfree(m: Machine, s: State, t: int, pte: int, pfn: int) -> int:
-    """An MADV_FREE page that nobody wrote to since goes without a swap entry; else it is an ordinary page again."""
+    """An MADV_FREE page that nobody wrote to since goes without a swap entry; one that was is an ordinary page again."""
     folio = folio_at(m, pfn)
-    dirty = 1 if s[folio + DIRTY_FOLIO] or s[pte + PTE_BITS] & DIRTY else 0
+    dirty = s[folio + DIRTY_FOLIO]
     if not m.k.lazyfree_discards(dirty, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)):
-        s[folio + LAZYFREE] = 0
+        if m.k.lazyfree_ends(dirty):
+            s[folio + LAZYFREE] = 0
         return keep_folio(m, s, t)
     s[pte + PTE_PFN] = s[pte + PTE_BITS] = 0
     page_remove_rmap(m, s, pfn)

@@ -37,6 +37,7 @@ SHOWN_BY = {
     "swapin_by_marker": "get_write_first",
     "read_swapin_maps_exclusive_writable": "read_swapin_then_fork",
     "discard_if_clean_and_unreferenced": "block_read_lazyfree",
+    "kept_for_good_if_dirty": "free_read_meanwhile",
     "restore_write_if_exclusive_and_dirty": "torn_snapshot_after_mprotect",
     "restore_write_if_exclusive": "torn_snapshot_after_mprotect_clean",
     "hugetlb_fork_copies": "registered_child_alive",
