@@ -137,6 +137,10 @@ class Decisions(Protocol):
         """Does GUP refuse to write to a huge page against the mapping's protection?"""
         ...
 
+    def hugetlb_fault_obeys_vma(self) -> int:
+        """Does a write fault leave the pte of a huge page read-only if its mapping is?"""
+        ...
+
     # mprotect, madvise, clear_refs
     def mprotect_restores_write(self, exclusive: int, dirty: int, /) -> int:
         """Does mprotect(RW) make a private anonymous pte writable at once?"""

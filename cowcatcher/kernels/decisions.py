@@ -431,6 +431,24 @@ def hugetlb_forced_write_refused() -> int:
     return 1
 
 
+@decision("hugetlb_refuses_forced_write", source="mm/gup.c:check_vma_flags, mm/hugetlb: support FOLL_FORCE|FOLL_WRITE")
+def hugetlb_forced_write_served() -> int:
+    """It can be now (v6.14-rc1; the commit's id was not found). Without it no breakpoint is set in text on huge pages."""
+    return 0
+
+
+@decision("hugetlb_fault_obeys_vma", source="mm/hugetlb.c:hugetlb_wp")
+def huge_fault_maps_writable() -> int:
+    """Writable, whatever the mapping says: nobody but a debugger gets here."""
+    return 0
+
+
+@decision("hugetlb_fault_obeys_vma", source="mm/hugetlb.c:hugetlb_wp, mm/hugetlb: support FOLL_FORCE|FOLL_WRITE")
+def huge_fault_maps_as_allowed() -> int:
+    """As maybe_mkwrite() has it for small pages (v6.14-rc1). Without it a forced write opens the memory to its owner."""
+    return 1
+
+
 # --- mprotect, clear_refs, madvise ----------------------------------------------------------------------------------
 
 

@@ -47,6 +47,7 @@ CLASSIC = (
     d.hugetlb_fork_shares,
     d.hugetlb_copy_is_writable,
     d.hugetlb_forced_write_ok,
+    d.huge_fault_maps_writable,
     d.private_stays_readonly,
     d.clear_refs_protects_everything,
     d.clear_refs_beside_faults,
@@ -134,7 +135,11 @@ LINE: tuple[Entry, ...] = (
     Entry("v6.9", "FUSE direct I/O pins", (d.fuse_dio_pins,)),
     Entry("v6.11", "swap-in by a read maps exclusive pages writable", (d.read_swapin_maps_exclusive_writable,)),
     Entry("v6.12", "io_uring pins by GUP-fast", (d.io_uring_pins_fast,)),
-    Entry("v6.14", "fork's copy of a huge page is as writable as its mapping", (d.hugetlb_copy_as_mapped,)),
+    Entry(
+        "v6.14",
+        "forced writes to huge pages again; they and fork's copies are as writable as the mapping",
+        (d.hugetlb_copy_as_mapped, d.hugetlb_forced_write_served, d.huge_fault_maps_as_allowed),
+    ),
     Entry(
         "v6.15",
         "a reference only postpones what MADV_FREE asked for; large folios mapped by one mm are reused (not modelled)",

@@ -219,8 +219,8 @@ def hugetlb_wp(m: Machine, s: State, t: int, pte: int, folio: int) -> int:
 
 
 def writable_if_hugetlb(m: Machine, vma: int, page: int) -> int:
-    """A forced write leaves a pte of 4 KiB dirty and read-only; a huge one it makes writable, whatever the VMA says."""
-    return vma | VM_WRITE if m.hugetlb[page] else vma
+    """A forced write leaves a pte of 4 KiB dirty and read-only; a huge one it may make writable, whatever the VMA says."""
+    return vma | VM_WRITE if m.hugetlb[page] and not m.k.hugetlb_fault_obeys_vma() else vma
 
 
 def wp_page_reuse(m: Machine, s: State, t: int, pte: int, folio: int) -> int:

@@ -43,6 +43,8 @@ SHOWN_BY = {
     "hugetlb_fork_copies": "registered_child_alive",
     "hugetlb_copy_as_mapped": "copy_ignores_protection",
     "hugetlb_forced_write_refused": "forced_write",
+    "hugetlb_forced_write_served": "debugger_writes_huge_text",
+    "huge_fault_maps_as_allowed": "forced_write",
     "clear_refs_skips_pinned": "clear_refs_and_pin",
     "clear_refs_alone": "clear_refs_and_faults",
     "populate_known": "populate_before_pin",
