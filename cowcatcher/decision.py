@@ -146,6 +146,10 @@ class Decisions(Protocol):
         """Does mprotect(RW) make a private anonymous pte writable at once?"""
         ...
 
+    def uffd_resolve_restores_write(self) -> int:
+        """Is a pte that userfaultfd releases made writable where mprotect(RW) would?"""
+        ...
+
     def clear_refs_skips(self, has_pinned: int, pinned: int, writable: int, /) -> int:
         """Does clear_refs leave this pte's write permission and soft-dirty bit alone?"""
         ...

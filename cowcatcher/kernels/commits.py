@@ -534,6 +534,16 @@ _COMMITS: Final[tuple[Commit, ...]] = (
         note="Forced writes to hugetlb are refused; 6.1.176 has it.",
     ),
     Commit(
+        id="931298e103c2",
+        subject="mm/userfaultfd: rely on vma->vm_page_prot in uffd_wp_range()",
+        first="v6.3-rc1",
+        link="https://git.kernel.org/torvalds/c/931298e103c2",
+        note=(
+            "Releasing a range asks change_protection() to map exclusive pages writable; release inferred from the date of "
+            "the patch, 2022-12-23."
+        ),
+    ),
+    Commit(
         id="85dd2c8ff368",
         subject="netfs: Add a function to extract a UBUF or IOVEC into a BVEC iterator",
         first="v6.3-rc1",

@@ -470,6 +470,18 @@ def restore_write_if_exclusive(exclusive: int, dirty: int) -> int:
     return 1 if exclusive else 0
 
 
+@decision("uffd_resolve_restores_write", source="mm/userfaultfd.c:mwriteprotect_range")
+def released_stays_readonly() -> int:
+    """UFFDIO_WRITEPROTECT's end leaves the pte to the next write fault."""
+    return 0
+
+
+@decision("uffd_resolve_restores_write", "931298e103c2", source="mm/userfaultfd.c:uffd_wp_range")
+def released_becomes_writable() -> int:
+    """An exclusive page becomes writable at once: no fault, no chance of a copy."""
+    return 1
+
+
 @decision("clear_refs_skips", source="fs/proc/task_mmu.c:clear_soft_dirty")
 def clear_refs_protects_everything(has_pinned: int, pinned: int, writable: int) -> int:
     """Every pte is write-protected to catch the next write, pinned or not."""

@@ -95,13 +95,17 @@ def uffd_writeprotect(m: Machine, s: State, t: int) -> int:
 def uffd_wp_pte(m: Machine, s: State, t: int) -> int:
     """change_pte_range(MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE), one page. An empty pte has nothing to mark.
 
-    Resolved, the pte stays read-only, and the next write faults as after fork. Since 6.3 an exclusive page becomes
-    writable here; that spares the fault, which would have reused the page.
+    Resolved, the pte stays read-only, and the next write faults as after fork; or the kernel tries to spare that fault,
+    as it does in mprotect().
     """
     mm, page = s[t + T_MM] - 1, s[t + T_PAGE]
     pte = pte_at(m, mm, page)
     if current_op(m, s, t)[OP_ARGS + 2] == 0:
         s[pte + PTE_BITS] &= ~UFFD_WP
+        vma = s[vma_at(m, mm, page)]
+        present = s[pte + PTE_BITS] & PRESENT and vma & VM_WRITE and not m.hugetlb[page]
+        if present and m.k.uffd_resolve_restores_write() and can_change_private_pte_writable(m, s, pte, vma):
+            s[pte + PTE_BITS] |= WRITE
     elif s[pte + PTE_SLOT] or s[pte + PTE_BITS] & PRESENT:
         s[pte + PTE_BITS] = s[pte + PTE_BITS] & ~WRITE | UFFD_WP
     s[t + T_PAGE] = page + 1

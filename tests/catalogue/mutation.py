@@ -40,6 +40,7 @@ SHOWN_BY = {
     "kept_for_good_if_dirty": "free_read_meanwhile",
     "restore_write_if_exclusive_and_dirty": "torn_snapshot_after_mprotect",
     "restore_write_if_exclusive": "torn_snapshot_after_mprotect_clean",
+    "released_becomes_writable": "torn_snapshot_after_uffd_wp",
     "hugetlb_fork_copies": "registered_child_alive",
     "hugetlb_copy_as_mapped": "copy_ignores_protection",
     "hugetlb_forced_write_refused": "forced_write",

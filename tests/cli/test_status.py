@@ -10,7 +10,7 @@ import pytest
 from cowcatcher.cli import checking, main
 from cowcatcher.explore.same import StillViolated
 from cowcatcher.explore.verdict import Checker, CheckResult
-from cowcatcher.kernels import Kernel
+from cowcatcher.kernels import LINE, Kernel
 from cowcatcher.litmus import parse, parse_file
 from cowcatcher.litmus.ast import Test
 from tests.cli.conftest import Command, timeless
@@ -156,7 +156,7 @@ def test_an_interrupt_loses_nothing(form: str, cowcatcher: Command, monkeypatch:
     def check(self: Checker, kernel: Kernel) -> CheckResult:
         nonlocal seen
         seen += 1
-        if seen == 25:
+        if seen == len(LINE) + 4:
             raise KeyboardInterrupt
         return real(self, kernel)
 
@@ -166,7 +166,7 @@ def test_an_interrupt_loses_nothing(form: str, cowcatcher: Command, monkeypatch:
     if form == "--json":
         doc = json.loads(said.out)
         assert doc["interrupted"]
-        assert [len(t["results"]) for t in doc["tests"]] == [21, 3]
+        assert [len(t["results"]) for t in doc["tests"]] == [len(LINE), 3]
     else:
         assert "nterrupted" in said.out
 
