@@ -99,8 +99,15 @@ class Decisions(Protocol):
         """Does a swap pte carry the exclusive marker of the page it replaced?"""
         ...
 
-    def swapin_sheds_swapcache(self, write: int, refcount: int, mapcount: int, /) -> int:
-        """Does the fault try to drop the swap-cache entry before it decides? ``refcount`` includes the fault's own."""
+    def swapin_sheds_when_mapped(self) -> int:
+        """Is the swap-cache entry dropped once the page is mapped, not before it is asked whether it is exclusive?"""
+        ...
+
+    def swapin_sheds_swapcache(self, write: int, served: int, exclusive: int, refcount: int, mapcount: int, /) -> int:
+        """Does the fault try to drop the swap-cache entry?
+
+        ``refcount`` includes the fault's own, which becomes the mapping's. ``served``: the pte allows the write by now.
+        """
         ...
 
     def swapin_is_exclusive(

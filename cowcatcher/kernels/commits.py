@@ -539,8 +539,8 @@ _COMMITS: Final[tuple[Commit, ...]] = (
         first="v6.3-rc1",
         link="https://git.kernel.org/torvalds/c/931298e103c2",
         note=(
-            "Releasing a range asks change_protection() to map exclusive pages writable; release inferred from the date of "
-            "the patch, 2022-12-23."
+            "Releasing a range asks change_protection() to map exclusive pages writable; release inferred from the "
+            "patch's date, 2022-12-23."
         ),
     ),
     Commit(
@@ -639,6 +639,16 @@ _COMMITS: Final[tuple[Commit, ...]] = (
         first="v6.15-rc1",
         link="https://git.kernel.org/torvalds/c/1da190f4d0a6",
         note="A page-mapped large folio of a single owner may be reused.",
+    ),
+    Commit(
+        id="4b34f1d82c65",
+        subject="mm, swap: free the swap cache after folio is mapped",
+        first="v7.0-rc1",
+        link="https://git.kernel.org/torvalds/c/4b34f1d82c65",
+        note=(
+            "The swap cache's reference is still counted when exclusivity is asked for, and a write that has been "
+            "served no longer sheds it; release inferred from the patch's date, 2025-12-20, and 6.18 lacks it."
+        ),
     ),
     Commit(
         id="8d596d8b81ef",

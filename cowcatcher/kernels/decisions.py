@@ -309,16 +309,40 @@ def swap_remembers_exclusive() -> int:
     return 1
 
 
+@decision("swapin_sheds_when_mapped", source="mm/memory.c:do_swap_page")
+def shed_then_map() -> int:
+    """Before, so that the swap cache's reference is gone when references are counted."""
+    return 0
+
+
+@decision("swapin_sheds_when_mapped", "4b34f1d82c65", source="mm/memory.c:do_swap_page")
+def map_then_shed() -> int:
+    """After: who faults on the same entry meanwhile finds the page there, and waits for it.
+
+    The swap cache's reference is still counted, so only the marker can say that a page is exclusive.
+    """
+    return 1
+
+
 @decision("swapin_sheds_swapcache", source="mm/swapfile.c:reuse_swap_page")
-def shed_swapcache_if_sole_mapping(write: int, refcount: int, mapcount: int) -> int:
+def shed_swapcache_if_sole_mapping(write: int, served: int, exclusive: int, refcount: int, mapcount: int) -> int:
     """A write fault that finds itself the only user takes the page out of the swap cache."""
     return 1 if write and mapcount == 0 else 0
 
 
 @decision("swapin_sheds_swapcache", "c145e0b47c77", source="mm/memory.c:should_try_to_free_swap")
-def shed_swapcache_if_two_references(write: int, refcount: int, mapcount: int) -> int:
-    """Only if the fault and the swap cache are the only two left; with more, exclusivity could not be had anyway."""
-    return 1 if write and refcount == 2 else 0
+def shed_swapcache_if_two_references(write: int, served: int, exclusive: int, refcount: int, mapcount: int) -> int:
+    """Only if the fault and the swap cache are the only two left; with more, exclusivity could not be had anyway.
+
+    And only for a write that is still to come: from 7.0 to 7.2 that is looked at when the pte is writable already.
+    """
+    return 1 if write and not served and refcount == 2 else 0
+
+
+@decision("swapin_sheds_swapcache", "3cedb745d354", source="mm/memory.c:should_try_to_free_swap")
+def shed_swapcache_if_exclusive(write: int, served: int, exclusive: int, refcount: int, mapcount: int) -> int:
+    """A write to a page of one's own. Without it a written page keeps its slot until reclaim finds it."""
+    return 1 if write and exclusive else 0
 
 
 @decision("swapin_is_exclusive", source="mm/swapfile.c:reuse_swap_page")
@@ -382,7 +406,8 @@ def kept_once_is_kept(dirty: int) -> int:
 
 
 @decision(
-    "lazyfree_ends", source="mm/rmap.c:try_to_unmap_one, mm: set folio swapbacked iff folios are dirty in try_to_unmap_one"
+    "lazyfree_ends",
+    source="mm/rmap.c:try_to_unmap_one, mm: set folio swapbacked iff folios are dirty in try_to_unmap_one",
 )
 def kept_for_good_if_dirty(dirty: int) -> int:
     """Only if it was written to (v6.15-rc1; the commit's id was not found). A reference postpones it.
@@ -433,7 +458,7 @@ def hugetlb_forced_write_refused() -> int:
 
 @decision("hugetlb_refuses_forced_write", source="mm/gup.c:check_vma_flags, mm/hugetlb: support FOLL_FORCE|FOLL_WRITE")
 def hugetlb_forced_write_served() -> int:
-    """It can be now (v6.14-rc1; the commit's id was not found). Without it no breakpoint is set in text on huge pages."""
+    """It can be now (v6.14-rc1; the commit's id was not found). Without it text on huge pages has no breakpoints."""
     return 0
 
 
@@ -445,7 +470,7 @@ def huge_fault_maps_writable() -> int:
 
 @decision("hugetlb_fault_obeys_vma", source="mm/hugetlb.c:hugetlb_wp, mm/hugetlb: support FOLL_FORCE|FOLL_WRITE")
 def huge_fault_maps_as_allowed() -> int:
-    """As maybe_mkwrite() has it for small pages (v6.14-rc1). Without it a forced write opens the memory to its owner."""
+    """As maybe_mkwrite() has it for small pages (v6.14-rc1). Without it a forced write opens memory to its owner."""
     return 1
 
 

@@ -39,6 +39,7 @@ CLASSIC = (
     d.reclaim_takes_pinned,
     d.unmap_whatever_is_pinned,
     d.swap_forgets_exclusive,
+    d.shed_then_map,
     d.shed_swapcache_if_sole_mapping,
     d.swapin_by_mapcount,
     d.read_swapin_maps_readonly,
@@ -147,7 +148,12 @@ LINE: tuple[Entry, ...] = (
         "a reference only postpones what MADV_FREE asked for; large folios mapped by one mm are reused (not modelled)",
         (d.kept_for_good_if_dirty,),
     ),
-    Entry("v7.3", "swap-in trusts the exclusive marker alone", (d.swapin_by_marker_alone,)),
+    Entry("v7.0", "swap-in leaves the swap cache only when the page is mapped", (d.map_then_shed,)),
+    Entry(
+        "v7.3",
+        "swap-in trusts the exclusive marker alone",
+        (d.swapin_by_marker_alone, d.shed_swapcache_if_exclusive),
+    ),
 )
 
 BESIDE: tuple[Entry, ...] = (

@@ -219,7 +219,7 @@ def hugetlb_wp(m: Machine, s: State, t: int, pte: int, folio: int) -> int:
 
 
 def writable_if_hugetlb(m: Machine, vma: int, page: int) -> int:
-    """A forced write leaves a pte of 4 KiB dirty and read-only; a huge one it may make writable, whatever the VMA says."""
+    """A forced write leaves a small pte dirty and read-only; a huge one it may make writable, whatever the VMA says."""
     return vma | VM_WRITE if m.hugetlb[page] and not m.k.hugetlb_fault_obeys_vma() else vma
 
 
@@ -363,9 +363,8 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     entry_exclusive = 1 if s[pte + PTE_BITS] & SWP_EXCLUSIVE else 0
     swapcount = swap.folio_swapcount(m, s, folio)
     swap.swap_free(m, s, s[pte + PTE_SLOT] - 1)
-    # A locked page will not go out again: should_try_to_free_swap() lets its slot go on every kernel.
-    if vma & VM_LOCKED or m.k.swapin_sheds_swapcache(write, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)):
-        swap.try_to_free_swap(m, s, folio)
+    if not m.k.swapin_sheds_when_mapped():
+        swapin_sheds(m, s, folio, vma, write, 0, entry_exclusive)
     exclusive = m.k.swapin_is_exclusive(
         write, entry_exclusive, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio), swapcount
     )
@@ -383,9 +382,18 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     if exclusive and m.k.tracks_exclusive():
         s[folio + EXCLUSIVE] = 1
     set_pte(s, pte, pfn, bits)
+    if m.k.swapin_sheds_when_mapped():
+        swapin_sheds(m, s, folio, vma, write, 1 if bits & WRITE else 0, exclusive)
     s[folio + LOCKED] = 0
     s[t + T_NEW] = 0
     if write and not exclusive and not protected:
         s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
         return do_wp_page(m, s, t, pte)  # the page-table lock has not been dropped
     return fault_done(m, s, t)
+
+
+def swapin_sheds(m: Machine, s: State, folio: int, vma: int, write: int, served: int, exclusive: int) -> None:
+    """should_try_to_free_swap(), folio_free_swap(). Locked memory will not go out again: every kernel frees its slot."""
+    references, mappings = pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)
+    if vma & VM_LOCKED or m.k.swapin_sheds_swapcache(write, served, exclusive, references, mappings):
+        swap.try_to_free_swap(m, s, folio)

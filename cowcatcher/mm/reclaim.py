@@ -136,7 +136,7 @@ def maps(m: Machine, s: State, mm: int, page: int, pfn: int) -> int:
 
 
 def discard_lazyfree(m: Machine, s: State, t: int, pte: int, pfn: int) -> int:
-    """An MADV_FREE page that nobody wrote to since goes without a swap entry; one that was is an ordinary page again."""
+    """An MADV_FREE page that nobody wrote to since goes without a swap entry; one written to is ordinary again."""
     folio = folio_at(m, pfn)
     dirty = s[folio + DIRTY_FOLIO]
     if not m.k.lazyfree_discards(dirty, pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)):

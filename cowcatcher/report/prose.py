@@ -42,7 +42,7 @@ _CLAUSES = {
     ("lazyfree_discards", False): "meets an MADV_FREE page with {counts}, and {decision} keeps it",
     ("lazyfree_discards", True): "meets an MADV_FREE page with {counts}, and {decision} throws it away",
     ("lazyfree_ends", False): "meets an MADV_FREE page that it cannot have, and {decision} leaves it given up",
-    ("lazyfree_ends", True): "meets an MADV_FREE page that it cannot have, and {decision} makes it an ordinary page again",
+    ("lazyfree_ends", True): "meets an MADV_FREE page that it cannot have, and {decision} makes it an ordinary page",
     ("uffd_resolve_restores_write", False): "releases the page, and {decision} leaves the pte read-only",
     ("uffd_resolve_restores_write", True): "releases the page, and {decision} makes the pte writable if it may",
     ("mprotect_restores_write", False): "gives write permission back, and {decision} leaves the pte read-only",
@@ -63,7 +63,19 @@ def clause(asked: Record) -> str:
 
 
 #: Facts that are yes or no.
-_FLAGS = {"exclusive", "pinned", "has_pinned", "cow", "anon", "dirty", "write", "readonly", "swapcache", "writable"}
+_FLAGS = {
+    "exclusive",
+    "pinned",
+    "has_pinned",
+    "cow",
+    "anon",
+    "dirty",
+    "write",
+    "served",
+    "readonly",
+    "swapcache",
+    "writable",
+}
 
 
 def facts_text(facts: dict[str, int], full: bool = False) -> str:

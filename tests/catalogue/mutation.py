@@ -68,9 +68,15 @@ UNTOLD = {
         "a slot of swap space is kept a little longer; with a reference too many the page is copied or marked "
         "exclusive either way"
     ),
+    "map_then_shed": (
+        "a page stays in the swap cache a little longer, or its reference is counted at swap-in; the write fault "
+        "that follows sheds it before it counts, and comes to the same. Random tests tell it by the flag, where a "
+        "kernel shows that (tests/real/test_agree.py)"
+    ),
+    "shed_swapcache_if_exclusive": "as above: a slot of swap space is free a little earlier",
     "swapin_by_marker_alone": (
-        "the write fault that follows counts references, too, and comes to the same; what is gone is a second place "
-        "to decide"
+        "since v7.0 the swap cache's reference is still there when this is asked, so no page passes by its count; "
+        "and the write fault that follows counts references, too"
     ),
     "io_uring_pins_fast": "the same pages with the same flags, only without mmap_lock; fork makes the fast path yield",
 }

@@ -286,6 +286,17 @@ def test_who_dies_of_what() -> None:
     assert {key: page.mapcount for key, page in said.pages.items()} == {("p", "x", 0): 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "cached"), [("v5.10.y", 0), ("v6.1.y", 0), ("v6.15", 0), ("v7.0", 1), ("v7.2", 1), ("v7.3", 0)]
+)
+def test_who_keeps_a_written_page_in_the_swap_cache(name: str, cached: bool) -> None:
+    """Seen on 5.10.223 to 7.3.4; 4b34f1d82c65 (v7.0) and 3cedb745d354 (v7.3)."""
+    test = parse("test t\nmemory { x = anon(1) }\nprocess p { madvise(x, PAGEOUT); store(x, 2) }\nalways mapped(p:x)")
+    said = expect(test, kernel(name))
+    assert isinstance(said, Expected)
+    assert said.pages["p", "x", 0].swapcache == cached
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
