@@ -237,6 +237,7 @@ def test_the_agents_own_death_costs_one_test(agent: Path) -> None:
 
     def kill_coordinator() -> None:
         wait_for(lambda: len(agents(agent)) == 3)
+        time.sleep(0.2)  # it says where it is some milliseconds later
         os.kill(min(agents(agent)), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_coordinator)

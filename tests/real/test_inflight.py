@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,7 @@ def test_nothing_is_left_when_the_agent_is_killed(backend: str, agent: Path) -> 
 
     def kill_coordinator() -> None:
         wait_for(lambda: len(agents(agent)) >= 3)
+        time.sleep(0.2)  # it says where it is some milliseconds later
         os.kill(min(agents(agent)), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_coordinator)
