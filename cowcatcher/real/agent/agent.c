@@ -636,6 +636,7 @@ void clean_up(void)
 	sigemptyset(&either);
 	sigaddset(&either, SIGCHLD);
 	sigaddset(&either, SIGALRM);
+	test.over = true;
 	for (int i = 0; i < test.n_pins; i++)
 		unpin(i); /* what a device holds up cannot die */
 	if (test.group > 0)
@@ -675,6 +676,7 @@ bool begin_run(void)
 	memset(test.events, 0, sizeof(test.events));
 	memset(test.moves, 0, sizeof(test.moves));
 	test.group = 0;
+	test.over = false;
 	test.deadline = now_us() + test.timeout_ms * 1000ull;
 	return set_up();
 }

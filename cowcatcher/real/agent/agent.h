@@ -171,6 +171,7 @@ struct test {
 	unsigned moves[MAX_ACTORS][MAX_SLOTS][MAX_PAGES]; /* per mm: how often mremap() moved the page */
 	pid_t group;
 	uint64_t deadline;
+	bool over; /* what is released now is nobody's business any more */
 	int failed; /* the first preparation that did not succeed */
 	/* Not cleared between two tests: as many count as the n_ of each says. */
 	struct preparation prepared[MAX_PREPARED];
