@@ -37,8 +37,8 @@ EMULATED_CPU: Final = "qemu64,-cx16"
 #: proc_mem: a distribution's choice of who may write through protections is none of the rules under test.
 #: no_timer_check: a kernel that gets too little of the processor to see its timer tick believes it broken, and panics.
 #: highres: an emulated timer is expensive to program, and a tick that comes anyway is not.
-#: cryptomgr: kernels from about 6.12 on test their ciphers after boot, in threads that take most of the processor for as
-#: long as many a run lasts; damon_stat: from about 6.17 on one watches all memory, and takes references to do so.
+#: cryptomgr: kernels from 6.12 on, if not before, test their ciphers after boot, in threads that take most of the
+#: processor for as long as a run lasts; damon_stat: from 6.18 or so on it watches all memory, by references.
 COMMAND_LINE: Final = (
     "console=ttyS0 loglevel=5 oops=panic panic=-1 proc_mem.force_override=always no_timer_check highres=off "
     "cryptomgr.notests=1 damon_stat.enabled=0"

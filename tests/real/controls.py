@@ -153,17 +153,7 @@ def _build(name: str, ran: Mapping[str, Ran]) -> Iterator[str]:
     yield ""
     for variant in variants(base.image):
         for test in (one := ran[variant.name]).differ:
-            why = _SIMPLIFIED.get((variant.name.removeprefix(f"{name}+"), test), "")
-            yield f"- **{variant.name}, {test}**: {_difference(one.found[test])}{why and f'. {why}'}\n"
-
-
-_UFFD_WP_RESOLVE = (
-    "The model is too simple here: to it, a pte that userfaultfd releases stays read-only, and the store faults. This "
-    "kernel makes an exclusive page writable at once (`uffd_wp_range`: `MM_CP_TRY_CHANGE_WRITABLE`), and the write "
-    "fault that is broken is not taken. Where a write fault reuses exclusive pages, both come to the same"
-)
-#: What is known of a difference, by control and test.
-_SIMPLIFIED = {(rule, "uffd_wp_and_pin"): _UFFD_WP_RESOLVE for rule in ("reuse-never", "wp-ignores-exclusive")}
+            yield f"- **{variant.name}, {test}**: {_difference(one.found[test])}\n"
 
 
 def _figures(one: Ran) -> str:
