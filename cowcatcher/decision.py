@@ -86,6 +86,11 @@ class Decisions(Protocol):
         """Is this page simply not mapped in the child?"""
         ...
 
+    # signals
+    def core_dump_ends_sharers(self) -> int:
+        """Does a signal that would dump core also end other processes on the same memory (vfork)?"""
+        ...
+
     # reclaim and swap
     def reclaim_keeps(self, pinned: int, swapcache: int, /) -> int:
         """Is the page left alone before it is given swap space?"""

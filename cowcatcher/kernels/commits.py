@@ -294,6 +294,13 @@ _COMMITS: Final[tuple[Commit, ...]] = (
         ),
     ),
     Commit(
+        id="0258b5fd7c71",
+        subject="coredump:  Limit coredumps to a single thread group",
+        first="v5.16-rc1",
+        link="https://git.kernel.org/torvalds/c/0258b5fd7c71",
+        note="Up to then a fatal signal with a core dump killed every process on the same memory; seen on 5.10.223.",
+    ),
+    Commit(
         id="80d47f5de5e3",
         subject="mm: don't try to NUMA-migrate COW pages that have other uses",
         first="v5.17-rc5",

@@ -264,6 +264,21 @@ def fork_maps_every_page(has_pinned: int, pinned: int) -> int:
     return 0
 
 
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+@decision("core_dump_ends_sharers", source="fs/coredump.c:zap_threads")
+def core_dump_ends_all_of_the_memory() -> int:
+    """Dump or no dump: whoever runs on the same memory dies of the same signal, so that it stands still."""
+    return 1
+
+
+@decision("core_dump_ends_sharers", "0258b5fd7c71", source="fs/coredump.c:zap_threads")
+def core_dump_ends_one_process() -> int:
+    """Its threads only. Without it a vfork child that crashes takes its parent along."""
+    return 0
+
+
 # --- reclaim and swap -------------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ CLASSIC = (
     d.no_fork_check_in_gup_fast,
     d.fork_shares_everything,
     d.fork_maps_every_page,
+    d.core_dump_ends_all_of_the_memory,
     d.reclaim_takes_pinned,
     d.unmap_whatever_is_pinned,
     d.swap_forgets_exclusive,
@@ -91,6 +92,7 @@ LINE: tuple[Entry, ...] = (
         "MADV_POPULATE_*; a copied page leaves the swap cache",
         (d.populate_known, d.copied_page_leaves_swapcache),
     ),
+    Entry("v5.16", "a crash ends one process only, and not its vfork parent", (d.core_dump_ends_one_process,)),
     Entry("v5.17", "NUMA hinting leaves referenced pages alone (not modelled)", ()),
     Entry(
         "v5.18",

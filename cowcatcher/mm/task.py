@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cowcatcher.mm.phases import BLOCKED, EXIT_MMAP, RAN, START
+from cowcatcher.mm.phases import BLOCKED, EXIT_MMAP, RAN, START, VFORK_WAIT
 from cowcatcher.state import *
 
 
@@ -27,7 +27,23 @@ def deliver_segv(m: Machine, s: State, t: int) -> int:
     if current_op(m, s, t)[OP_REG]:
         return finish(m, s, t, SIGSEGV)
     begin_exit(m, s, t)
+    if m.k.core_dump_ends_sharers():
+        end_sharers(m, s, t)
     return RAN
+
+
+def end_sharers(m: Machine, s: State, t: int) -> None:
+    """zap_threads(): other processes on the same memory die, too. One that waits in vfork() can be killed there.
+
+    One whose tasks are all inside the kernel is left alone: it would die as they leave it, with nothing changed since.
+    """
+    mine = (s[t + T_PROC] - 1) * PROC_SIZE + m.procs
+    for other in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
+        if s[other + T_PROC] == 0 or (s[other + T_PHASE] != START and s[other + T_PHASE] != VFORK_WAIT):
+            continue
+        process = (s[other + T_PROC] - 1) * PROC_SIZE + m.procs
+        if s[process + P_STATE] == RUNNING and s[process + P_MM] == s[mine + P_MM]:
+            begin_exit(m, s, other)
 
 
 def begin_exit(m: Machine, s: State, t: int) -> None:

@@ -38,6 +38,7 @@ SHOWN_BY = {
     "read_swapin_maps_exclusive_writable": "read_swapin_then_fork",
     "discard_if_clean_and_unreferenced": "block_read_lazyfree",
     "kept_for_good_if_dirty": "free_read_meanwhile",
+    "core_dump_ends_one_process": "vfork_child_crashes",
     "restore_write_if_exclusive_and_dirty": "torn_snapshot_after_mprotect",
     "restore_write_if_exclusive": "torn_snapshot_after_mprotect_clean",
     "released_becomes_writable": "torn_snapshot_after_uffd_wp",
