@@ -286,6 +286,20 @@ def test_who_dies_of_what() -> None:
     assert {key: page.mapcount for key, page in said.pages.items()} == {("p", "x", 0): 1}
 
 
+def test_what_a_read_in_flight_has_dirtied_is_not_compared() -> None:
+    """Each dma_write is a request of its own on a real kernel, and dirties its page as it ends."""
+    text = """
+        test t
+        memory { x = anon(1) }
+        process p { m = dio_read(x, FUSE); post(go); await(done); %s fork(q); madvise(x, FREE) }
+        process q { }
+        device d { await(go); dma_write(m, 2); post(done) }
+        always mapped(p:x)
+        """
+    assert "direct read" in str(expect(parse(text % ""), kernel("v5.10.y")))
+    assert isinstance(expect(parse(text % "unpin(m);"), kernel("v5.10.y")), Expected)
+
+
 @pytest.mark.parametrize(
     ("name", "cached"), [("v5.10.y", 0), ("v6.1.y", 0), ("v6.15", 0), ("v7.0", 1), ("v7.2", 1), ("v7.3", 0)]
 )
