@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "decision": set[str](),
     "state": {"decision"},
     "litmus": set[str](),
+    "engine": set[str](),
     "mm": {"state"},
     "device": {"state", "mm"},
     "kernels": {"state", "decision"},
@@ -79,6 +80,22 @@ def test_imports_run_downwards(path: Path) -> None:
         f"line {line}: {other}" for line, other in imported_rooms(ast.parse(path.read_text())) if other not in allowed
     ]
     assert not wrong, f"{room} may import {sorted(allowed)} only"
+
+
+#: What is installed only with ``cowcatcher[fast]``, and the rooms that may ask for it.
+FAST = {"numba", "llvmlite", "numpy"}
+MAY_BE_FAST = {"engine", "compiled"}
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nothing_but_the_engine_needs_numba(path: Path) -> None:
+    """Checking a test starts in a fraction of a second and needs nothing but Python."""
+    if room_of(path) in MAY_BE_FAST:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & FAST
 
 
 def code_strings(tree: ast.AST) -> Iterator[tuple[int, str]]:

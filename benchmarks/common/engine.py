@@ -20,19 +20,19 @@ FRAME_SIZE = model.FRAME_SIZE
 
 
 @register_jitable
-def sum_of(m, s, size):  # type: ignore[no-untyped-def]
+def sum_of(m, s, size):
     return linear(s, size, words_at(m))
 
 
 @register_jitable
-def sum_plus(m, low, high, field, change):  # type: ignore[no-untyped-def]
+def sum_plus(m, low, high, field, change):
     keys = words_at(m)
     word = field >> 3
     return plus_product(low, high, keys[2 + 2 * word], keys[3 + 2 * word], change << ((field & 7) << 3))
 
 
 @register_jitable
-def print_of_sum(low, high):  # type: ignore[no-untyped-def]
+def print_of_sum(low, high):
     high = finish(high)
     if high == 0:
         return FIRST
@@ -40,7 +40,7 @@ def print_of_sum(low, high):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def copy_frame(to, at, source, source_at):  # type: ignore[no-untyped-def]
+def copy_frame(to, at, source, source_at):
     copy_bytes(to, at, source, source_at, FRAME_SIZE)
 
 

@@ -1,9 +1,10 @@
 """The common model as one source at two speeds: plain functions on a flat vector of small integers.
 
-Interpreted, a state is a ``bytearray`` and this is an ordinary module, of size S. Compiled, the engine binds the sizes and
-the rule, and the few words at the end of the first part, to something else (see ``benchmarks.common.engine``).
+Interpreted, a state is a ``bytearray`` and this is an ordinary module, of size S. Compiled, the engine binds the sizes
+and the rule, and the few words at the end of the first part, to something else (see ``benchmarks.common.engine``).
 
-A step is a function that changes ``s`` and returns which number it changed, ``SEVERAL``, or ``BLOCKED`` if its guard is false.
+A step is a function that changes ``s`` and returns which number it changed, ``SEVERAL``, or ``BLOCKED`` if its guard is
+false.
 """
 
 from __future__ import annotations
@@ -19,41 +20,41 @@ RULE = 0  # 0: v5.9-rc4, 1: v5.10
 CANON = 1  # whether frames and slots are renumbered after every step
 
 
-def beyond(states, count):  # type: ignore[no-untyped-def]
+def beyond(states, count):
     """The states that begin ``count`` numbers further on."""
     return states[count:]
 
 
-def copy_state(to, source, size):  # type: ignore[no-untyped-def]
+def copy_state(to, source, size):
     to[:size] = source[:size]
 
 
-def copy_frame(to, at, source, source_at):  # type: ignore[no-untyped-def]
+def copy_frame(to, at, source, source_at):
     to[at : at + FRAME_SIZE] = source[source_at : source_at + FRAME_SIZE]
 
 
-def sum_of(m, s, size):  # type: ignore[no-untyped-def]
+def sum_of(m, s, size):
     """Something to make a fingerprint of, and of it plus what changed."""
     return 0, 0
 
 
-def print_of_sum(low, high):  # type: ignore[no-untyped-def]
+def print_of_sum(low, high):
     return 0
 
 
-def sum_plus(m, low, high, field, change):  # type: ignore[no-untyped-def]
+def sum_plus(m, low, high, field, change):
     return 0, 0
 
 
 # --- the kernel's decisions ---------------------------------------------------------------------------------------
 
 
-def may_reuse(ref, pin):  # type: ignore[no-untyped-def]
+def may_reuse(ref, pin):
     """do_wp_page(): is whoever stores the only one who has this page?"""
     return ref == 1
 
 
-def must_copy(ref, pin):  # type: ignore[no-untyped-def]
+def must_copy(ref, pin):
     """copy_present_pte(): does the child need a page of its own at once?"""
     if RULE == 1:
         return pin > 0
@@ -92,7 +93,7 @@ STEP_NAMES = (
 )  # fmt: skip
 
 
-def frame(pfn):  # type: ignore[no-untyped-def]
+def frame(pfn):
     """Where the frame of a pte, pin or swap-cache entry begins."""
     return FRAMES + (pfn - 1) * FRAME_SIZE
 
@@ -100,7 +101,7 @@ def frame(pfn):  # type: ignore[no-untyped-def]
 # --- pages --------------------------------------------------------------------------------------------------------
 
 
-def allocate(s):  # type: ignore[no-untyped-def]
+def allocate(s):
     """pfn of the lowest free frame, 0 if there is none."""
     for pfn in range(1, KF + 1):
         if s[frame(pfn) + REF] == 0:
@@ -108,14 +109,14 @@ def allocate(s):  # type: ignore[no-untyped-def]
     return 0
 
 
-def drop_ref(s, f):  # type: ignore[no-untyped-def]
+def drop_ref(s, f):
     s[f + REF] -= 1
     if s[f + REF] == 0:
         s[f + EXC] = 0
         s[f + VAL] = 0
 
 
-def new_page(s, value):  # type: ignore[no-untyped-def]
+def new_page(s, value):
     """pfn of a page that is mapped once, 0 if there is no frame."""
     pfn = allocate(s)
     if pfn:
@@ -127,7 +128,7 @@ def new_page(s, value):  # type: ignore[no-untyped-def]
     return pfn
 
 
-def write_fault(s, i):  # type: ignore[no-untyped-def]
+def write_fault(s, i):
     """Whether pte ``i`` is writable now."""
     if s[WR + i]:
         return True
@@ -151,7 +152,7 @@ def write_fault(s, i):  # type: ignore[no-untyped-def]
     return True
 
 
-def drop_swap_pte(s, slot):  # type: ignore[no-untyped-def]
+def drop_swap_pte(s, slot):
     s[SCNT + slot] -= 1
     if s[SCNT + slot] == 0:
         s[SVAL + slot] = 0
@@ -163,7 +164,7 @@ def drop_swap_pte(s, slot):  # type: ignore[no-untyped-def]
 # --- steps that change several numbers; False if there is no frame or slot for it ---------------------------------
 
 
-def take_pin(s, d, p, v, rw):  # type: ignore[no-untyped-def]
+def take_pin(s, d, p, v, rw):
     pfn = s[PFN + p * KV + v]
     f = frame(pfn)
     s[f + REF] += 1
@@ -174,7 +175,7 @@ def take_pin(s, d, p, v, rw):  # type: ignore[no-untyped-def]
     s[DV + d] = v
 
 
-def unpin(s, d):  # type: ignore[no-untyped-def]
+def unpin(s, d):
     f = frame(s[DPFN + d])
     s[f + PIN] -= 1
     drop_ref(s, f)
@@ -184,7 +185,7 @@ def unpin(s, d):  # type: ignore[no-untyped-def]
     s[DV + d] = 0
 
 
-def fork(s, p, q):  # type: ignore[no-untyped-def]
+def fork(s, p, q):
     for v in range(KV):
         mine = p * KV + v
         child = q * KV + v
@@ -211,7 +212,7 @@ def fork(s, p, q):  # type: ignore[no-untyped-def]
     return True
 
 
-def exit_(s, p):  # type: ignore[no-untyped-def]
+def exit_(s, p):
     for v in range(KV):
         i = p * KV + v
         if s[SWP + i]:
@@ -231,7 +232,7 @@ def exit_(s, p):  # type: ignore[no-untyped-def]
     s[ALIVE + p] = 0
 
 
-def swapout(s, pfn):  # type: ignore[no-untyped-def]
+def swapout(s, pfn):
     f = frame(pfn)
     slot = 0
     while slot < KS and s[SCACHE + slot] != pfn:
@@ -260,7 +261,7 @@ def swapout(s, pfn):  # type: ignore[no-untyped-def]
     return True
 
 
-def swapin(s, i):  # type: ignore[no-untyped-def]
+def swapin(s, i):
     slot = s[SWP + i] - 1
     pfn = 0 + s[SCACHE + slot]
     if pfn == 0:
@@ -285,7 +286,7 @@ def swapin(s, i):  # type: ignore[no-untyped-def]
 # --- canonical numbers --------------------------------------------------------------------------------------------
 
 
-def renumber_slots(s, old):  # type: ignore[no-untyped-def]
+def renumber_slots(s, old):
     """Slots in the order in which swap ptes name them; ``old`` is room for a state."""
     copy_state(old, s, SIZE)
     place = 0  # four bits a slot: its number from now on
@@ -307,7 +308,7 @@ def renumber_slots(s, old):  # type: ignore[no-untyped-def]
         s[SCACHE + to - 1] = old[SCACHE + slot - 1]
 
 
-def frames_in_order(s):  # type: ignore[no-untyped-def]
+def frames_in_order(s):
     following = 1
     for i in range(NAMES):
         if s[i] > following:
@@ -316,7 +317,7 @@ def frames_in_order(s):  # type: ignore[no-untyped-def]
     return True
 
 
-def renumber_frames(s, old):  # type: ignore[no-untyped-def]
+def renumber_frames(s, old):
     """Frames in the order in which ptes, pins and swap-cache entries first refer to them."""
     copy_state(old, s, SIZE)
     place = 0
@@ -336,7 +337,7 @@ def renumber_frames(s, old):  # type: ignore[no-untyped-def]
         copy_frame(s, frame(to), old, frame(pfn))
 
 
-def canonical(s, old):  # type: ignore[no-untyped-def]
+def canonical(s, old):
     """Slots and frames get the numbers by which this state is known; ``old`` is room for a state."""
     if CANON:
         if KS > 1:
@@ -352,7 +353,7 @@ SHARED_WRITABLE = 4
 DEEP = 8
 
 
-def incoherent(s, d):  # type: ignore[no-untyped-def]
+def incoherent(s, d):
     """Whether a living owner's page is not the one that it pinned for writing."""
     if s[DRW + d] == 0 or s[DP + d] == 0:
         return False
@@ -360,7 +361,7 @@ def incoherent(s, d):  # type: ignore[no-untyped-def]
     return s[SWP + i] == 0 and s[PFN + i] != s[DPFN + d]
 
 
-def judge(m, s):  # type: ignore[no-untyped-def]
+def judge(m, s):
     broken = 0
     deep = s[OBS] == KW - 1
     for d in range(KD):
@@ -388,7 +389,7 @@ def judge(m, s):  # type: ignore[no-untyped-def]
 # --- all steps ----------------------------------------------------------------------------------------------------
 
 
-def large_steps(state, out, labels):  # type: ignore[no-untyped-def]
+def large_steps(state, out, labels):
     """Write the successors by steps that change several numbers; how many. Their fingerprints are made afterwards."""
     n = 0
     unborn = 0
@@ -476,7 +477,7 @@ def large_steps(state, out, labels):  # type: ignore[no-untyped-def]
     return n
 
 
-def change(m, state, out, fps, n, low, high, field, value):  # type: ignore[no-untyped-def]
+def change(m, state, out, fps, n, low, high, field, value):
     """The successor in which one number is another. If it is the same, a fingerprint of 0 says so."""
     difference = 0 - state[field] + value
     s = beyond(out, n * SIZE)
@@ -486,7 +487,7 @@ def change(m, state, out, fps, n, low, high, field, value):  # type: ignore[no-u
     fps[n] = print_of_sum(low, high) * (difference != 0)
 
 
-def expand(m, state, out, fps, labels, flags):  # type: ignore[no-untyped-def]
+def expand(m, state, out, fps, labels, flags):
     """All successors of ``state`` one after another in ``out``, which has room for one more; how many."""
     n = large_steps(state, out, labels)
     for k in range(n):
@@ -527,7 +528,7 @@ def expand(m, state, out, fps, labels, flags):  # type: ignore[no-untyped-def]
     return n
 
 
-def first_state():  # type: ignore[no-untyped-def]
+def first_state():
     s = bytearray(SIZE)
     s[ALIVE] = 1
     return bytes(s)

@@ -1,8 +1,9 @@
 """From a module's source to compiled functions with some of its names bound, compiled once and cached.
 
-A module that is to be compiled is an ordinary module of plain functions. What may differ from one use to the next (sizes, the
-kernel's answers, the model's ``expand``) it assigns at its top level, as a default or a stand-in. ``instantiate``
-executes the source with those names bound to something else, and makes every function of it a compiled one.
+A module that is to be compiled is an ordinary module of plain functions. What may differ from one use to the next
+(sizes, the kernel's answers, the model's ``expand``) it assigns at its top level, as a default or a stand-in.
+``instantiate`` executes the source with those names bound to something else, and makes every function of it a compiled
+one.
 
 numba's cache looks at the file of the function that it compiles and not at what that calls, nor at globals. So each
 combination of sources, bindings, versions and processor has a directory of its own, named by a digest over all of them.
@@ -101,8 +102,9 @@ def instantiate(path: Path, bindings: Mapping[str, Any], digest: str, inline: It
     names: dict[str, Any] = module.__dict__
     names.update(bindings, __file__=str(path))
     exec(compile(tree, str(path), "exec"), names)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache)
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(cache)
     try:
         for name, value in list(names.items()):
             if isinstance(value, FunctionType) and value.__code__.co_filename == str(path):
@@ -114,7 +116,7 @@ def instantiate(path: Path, bindings: Mapping[str, Any], digest: str, inline: It
                     inline="always" if name in inline else "never",
                 )(value)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return Namespace(names, cache)
 
 

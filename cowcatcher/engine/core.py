@@ -1,11 +1,13 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
 """The inner loops of the search; compiled once per space, with the names of the first paragraph bound to it.
 
 A round takes the next states of the queue in three phases, between which threads wait for one another:
 
-- ``expand_states``: each thread takes a piece of the queue, and keeps of the successors those that the table does not have. It only
-  reads the table. Successors are looked up in batches, so that the table's cache lines are on their way meanwhile.
-- ``insert_candidates``: each thread puts the candidates whose fingerprints it owns into the table, in the order of the queue,
-  whoever found them. Of several ways to a new state the first in that order wins.
+- ``expand_states``: each thread takes a piece of the queue, and keeps of the successors those that the table does not
+have. It only   reads the table. Successors are looked up in batches, so that the table's cache lines are on their way
+meanwhile.
+- ``insert_candidates``: each thread puts the candidates whose fingerprints it owns into the table, in the order of the
+queue,   whoever found them. Of several ways to a new state the first in that order wins.
 - ``append_states``: each thread gives numbers to its own candidates that were new, and appends them to the queue.
 
 So states, their numbers and parents are the same for any number of threads and any length of rounds.
@@ -41,16 +43,16 @@ OWN_FINGERPRINTS = False  # whether ``expand`` makes fingerprints; else they are
 JUDGES = False  # whether ``judge`` has anything to say
 
 
-def expand(m, state, out, fps, labels, flags):  # type: ignore[no-untyped-def]
+def expand(m, state, out, fps, labels, flags):
     """Write the successors of ``state``; how many.
 
-    ``out`` has room for one state more than ``WIDTH``. A fingerprint of 0 says that a step leads back to ``state``; properties that
-    are broken in ``state`` itself may be added to what is returned, as bits from the 16th on.
+    ``out`` has room for one state more than ``WIDTH``. A fingerprint of 0 says that a step leads back to ``state``;
+    properties that are broken in ``state`` itself may be added to what is returned, as bits from the 16th on.
     """
     return 0
 
 
-def judge(m, state):  # type: ignore[no-untyped-def]
+def judge(m, state):
     """Properties broken in a state, asked for new ones only."""
     return 0
 
@@ -58,18 +60,19 @@ def judge(m, state):  # type: ignore[no-untyped-def]
 # --- what the numbers in g and t are ------------------------------------------------------------------------------
 (
     G_SIZE, G_TABLE, G_BUCKETS, G_LATER, G_LATER_BUCKETS, G_BLOCKS, G_SHIFT, G_PARENTS, G_STEPS, G_KEYS, G_EXACT,
-    G_THREADS, G_STATES, G_WANTED, G_FINALS, G_COSTED, G_COUNT,
-) = range(17)  # fmt: skip
+    G_THREADS, G_STATES, G_WANTED, G_FINALS, G_COSTED, G_DEFERRED, G_COUNT,
+) = range(18)  # fmt: skip
 (
     T_ME, T_FROM, T_TO, T_OUT, T_FPS, T_LABELS, T_FLAGS, T_WHICH, T_RECENT, T_RECENT_MASK, T_CAPACITY, T_STATES,
     T_PRINTS, T_PARENTS, T_STEPS, T_BITS, T_FOUND, T_TRANSITIONS, T_FLAGGED, T_FLAGGED_CAPACITY, T_N_FLAGGED,
     T_FINALS, T_FINALS_CAPACITY, T_N_FINALS, T_NEW, T_LATER, T_BIT_COUNTS,
-    T_STEP_OF, T_PARENT_OF, T_LINE_OF, T_JUDGED, T_JUDGED_CAPACITY, T_N_JUDGED, T_COUNT,
-) = range(34)  # fmt: skip
+    T_STEP_OF, T_PARENT_OF, T_LINE_OF, T_JUDGED, T_JUDGED_CAPACITY, T_N_JUDGED, T_PLACES,
+    T_COUNT,
+) = range(35)  # fmt: skip
 
 # --- the table ----------------------------------------------------------------------------------------------------
-#: A bucket is a cache line of eight entries, 0 if empty. The table is eight parts with buckets to spare between them, so
-#: that two threads that insert into different parts never meet.
+#: A bucket is a cache line of eight entries, 0 if empty. The table is eight parts with buckets to spare between them,
+#: so that two threads that insert into different parts never meet.
 SPARE = 64
 PARTS = 8
 #: Of a batch, successors that are on their way.
@@ -92,13 +95,13 @@ PROVISIONAL = 1 << 31
 PROVISIONAL_SHIFT = 26
 
 
-def home(h, buckets):  # type: ignore[no-untyped-def]
+def home(h, buckets):
     """The bucket to look for a fingerprint in first, as the number of its first entry. Rises with the fingerprint."""
     place = np.int64((h >> U32) & LOW29) * buckets
     return (np.int64(h >> U61) * (buckets + SPARE) + (place >> 29)) << 3
 
 
-def contains(table, line, h):  # type: ignore[no-untyped-def]
+def contains(table, line, h):
     """Whether ``h`` is in the bucket ``line`` or, if that is full, in one after it.
 
     All eight are compared, whichever it is: that takes fewer cycles than a jump that nobody can foresee.
@@ -116,7 +119,7 @@ def contains(table, line, h):  # type: ignore[no-untyped-def]
         line += 8
 
 
-def insert(table, buckets, h):  # type: ignore[no-untyped-def]
+def insert(table, buckets, h):
     """Whether ``h`` was not there before."""
     line = home(h, buckets)
     while True:
@@ -130,18 +133,18 @@ def insert(table, buckets, h):  # type: ignore[no-untyped-def]
         line += 8
 
 
-def same(a, b, size):  # type: ignore[no-untyped-def]
-    for word in range(size >> 3):
+def same(a, b, size):
+    for word in range(size >> 3):  # noqa: SIM110 (numba has no generators)
         if load_word(a, word << 3) != load_word(b, word << 3):
             return False
     return True
 
 
-def state_at(blocks, shift, size, number):  # type: ignore[no-untyped-def]
+def state_at(blocks, shift, size, number):
     return bytes_at(np.int64(blocks[number >> shift]) + (number & ((1 << shift) - 1)) * size)
 
 
-def contains_state(table, line, h, state, size, blocks, shift):  # type: ignore[no-untyped-def]
+def contains_state(table, line, h, state, size, blocks, shift):
     """``contains`` for a table of (upper half of the fingerprint, number + 1): states are compared."""
     while True:
         for k in range(8):
@@ -158,7 +161,7 @@ def contains_state(table, line, h, state, size, blocks, shift):  # type: ignore[
 # --- first phase --------------------------------------------------------------------------------------------------
 
 
-def expand_states(m, g, t):  # type: ignore[no-untyped-def]
+def expand_states(m, g, t):
     """Expand states T_FROM up to T_TO, or up to where a buffer is full: T_TO says then how far."""
     size = g[G_SIZE]
     if SIZE:
@@ -234,27 +237,27 @@ def expand_states(m, g, t):  # type: ignore[no-untyped-def]
                 step_of[waiting] = i - count
                 parent_of[waiting] = number
                 line_of[waiting] = line
-                waiting += np.int64(look)
+                waiting += int(look)
             taken += 1
             count += n
             number += 1
         transitions += count
         for j in range(waiting):
-            i = np.int64(which[j])
-            h = fps[i]
-            state = beyond(out, i * size)
+            k = np.int64(which[j])
+            h = fps[k]
+            state = beyond(out, k * size)
             if exact:
                 if contains_state(table, line_of[j], h, state, size, blocks, shift):
                     continue
             elif contains(table, line_of[j], h):
                 continue
-            if STAYS and not exact and not flags[i] & STAY and contains(later, home(h, later_buckets), h):
+            if STAYS and not exact and not flags[k] & STAY and contains(later, home(h, later_buckets), h):
                 continue
             copy_state(beyond(states, found * size), state, size)
             prints[found] = h
             parents[found] = parent_of[j]
             steps[found] = step_of[j]
-            bits[found] = flags[i]
+            bits[found] = flags[k]
             found += 1
     t[T_TO] = number
     t[T_FOUND] = found
@@ -266,7 +269,7 @@ def expand_states(m, g, t):  # type: ignore[no-untyped-def]
 # --- second phase -------------------------------------------------------------------------------------------------
 
 
-def insert_candidates(g, threads, me):  # type: ignore[no-untyped-def]
+def insert_candidates(g, threads, me):
     """Insert the candidates of all threads that ``me`` owns; those that were there already lose their fingerprint.
 
     ``threads`` is all threads' ``t``. Counts of new states go to a row of T_NEW and T_LATER for each owner.
@@ -287,27 +290,28 @@ def insert_candidates(g, threads, me):  # type: ignore[no-untyped-def]
             h = prints[c]
             if h == U0 or np.int64(h >> U61) % n_threads != me:
                 continue
-            if STAYS and not bits[c] & STAY:
-                if insert(later, later_buckets, h):
-                    new_later += 1
-                else:
-                    prints[c] = U0
-            elif exact:
-                if insert_state(g, threads, thread, c, h, size):
-                    new += 1
-                else:
-                    prints[c] = U0
-            elif insert(table, buckets, h):
-                new += 1
+            costed = STAYS and not bits[c] & STAY
+            if exact:
+                is_new = insert_state(g, threads, thread, c, h, size, costed)
+            elif costed:
+                is_new = insert(later, later_buckets, h)
             else:
+                is_new = insert(table, buckets, h)
+            if not is_new:
                 prints[c] = U0
+            elif costed:
+                new_later += 1
+            else:
+                new += 1
         words_at(t[T_NEW])[me] = np.uint64(new)
         words_at(t[T_LATER])[me] = np.uint64(new_later)
 
 
-def insert_state(g, threads, thread, c, h, size):  # type: ignore[no-untyped-def]
+def insert_state(g, threads, thread, c, h, size, costed):
     """``insert`` that compares states; a new one has, for the time being, the number of its candidate."""
     table, buckets = words_at(g[G_TABLE]), g[G_BUCKETS]
+    if costed:
+        table, buckets = words_at(g[G_LATER]), g[G_LATER_BUCKETS]
     blocks, shift = words_at(g[G_BLOCKS]), g[G_SHIFT]
     state = bytes_at(threads[thread, T_STATES] + c * size)
     line = home(h, buckets)
@@ -317,16 +321,18 @@ def insert_state(g, threads, thread, c, h, size):  # type: ignore[no-untyped-def
             if entry == U0:
                 number = PROVISIONAL | thread << PROVISIONAL_SHIFT | c
                 table[place] = (h & HIGH32) | np.uint64(number + 1)
-                # where to write its number
-                words_at(threads[thread, T_PRINTS])[c] = np.uint64(place + 1)
+                longs_at(threads[thread, T_PLACES])[c] = place
                 return True
             if (entry ^ h) & HIGH32 == U0:
                 number = np.int64(entry & LOW32) - 1
                 if number & PROVISIONAL:
-                    other = threads[(number >> PROVISIONAL_SHIFT) & 31, T_STATES]
-                    if same(bytes_at(other + (number & ((1 << PROVISIONAL_SHIFT) - 1)) * size), state, size):
-                        return False
-                elif same(state_at(blocks, shift, size, number), state, size):
+                    found = threads[(number >> PROVISIONAL_SHIFT) & 31, T_STATES]
+                    other = bytes_at(found + (number & ((1 << PROVISIONAL_SHIFT) - 1)) * size)
+                elif costed:
+                    other = bytes_at(g[G_DEFERRED] + number * size)
+                else:
+                    other = state_at(blocks, shift, size, number)
+                if same(other, state, size):
                     return False
         line += 8
 
@@ -334,12 +340,17 @@ def insert_state(g, threads, thread, c, h, size):  # type: ignore[no-untyped-def
 # --- third phase --------------------------------------------------------------------------------------------------
 
 
-def append_states(m, g, t, base):  # type: ignore[no-untyped-def]
-    """Number a thread's new candidates from ``base`` on, and append them; costed steps of spaces with free ones stay."""
+def append_states(m, g, t, base, later_base):
+    """Number a thread's new candidates from ``base`` on, and append them.
+
+    In spaces with free steps, those that a costed step led to are left in the buffer, to be deferred as number
+    ``later_base`` and following.
+    """
     size = g[G_SIZE]
     if SIZE:
         size = SIZE
-    table, exact, wanted = words_at(g[G_TABLE]), g[G_EXACT], g[G_WANTED]
+    table, later, exact, wanted = words_at(g[G_TABLE]), words_at(g[G_LATER]), g[G_EXACT], g[G_WANTED]
+    places = longs_at(t[T_PLACES])
     blocks, shift = words_at(g[G_BLOCKS]), g[G_SHIFT]
     all_parents, all_steps = indices_at(g[G_PARENTS]), halves_at(g[G_STEPS])
     prints, states = words_at(t[T_PRINTS]), bytes_at(t[T_STATES])
@@ -360,6 +371,8 @@ def append_states(m, g, t, base):  # type: ignore[no-untyped-def]
                 prints[kept] = h
                 parents[kept] = parents[c]
                 steps[kept] = steps[c]
+            if exact:
+                later[places[c]] = (h & HIGH32) | np.uint64(later_base + kept + 1)
             # they come back as candidates when this level is closed, and are inserted then
             bits[kept] = bits[c] | STAY
             kept += 1
@@ -368,8 +381,7 @@ def append_states(m, g, t, base):  # type: ignore[no-untyped-def]
         all_parents[number] = parents[c]
         all_steps[number] = steps[c]
         if exact:
-            place = np.int64(h) - 1
-            table[place] = (table[place] & HIGH32) | np.uint64(number + 1)
+            table[places[c]] = (h & HIGH32) | np.uint64(number + 1)
         bit &= 0x7F
         if JUDGES:
             found = np.int64(judge(m, state_at(blocks, shift, size, number)))
@@ -390,11 +402,11 @@ def append_states(m, g, t, base):  # type: ignore[no-untyped-def]
 # --- one thread ---------------------------------------------------------------------------------------------------
 
 
-def run_alone(m, g, rows, end, states, room):  # type: ignore[no-untyped-def]
+def run_alone(m, g, rows, end, states, room):
     """Many short rounds by one thread, whose candidates are still in its caches when they are inserted.
 
-    Expands from T_FROM on, up to ``end``, ``states`` in a round, while there is room for as many as a round could bring. T_FROM
-    and G_STATES say afterwards how far it is.
+    Expands from T_FROM on, up to ``end``, ``states`` in a round, while there is room for as many as a round could
+    bring. T_FROM and G_STATES say afterwards how far it is.
     """
     t = rows[0]
     while t[T_FROM] < end and room >= states * WIDTH:
@@ -402,7 +414,7 @@ def run_alone(m, g, rows, end, states, room):  # type: ignore[no-untyped-def]
         expand_states(m, g, t)
         insert_candidates(g, rows, 0)
         base = g[G_STATES]
-        append_states(m, g, t, base)
+        append_states(m, g, t, base, 0)
         new = np.int64(words_at(t[T_NEW])[0])
         room -= new
         g[G_STATES] = base + new
@@ -414,7 +426,7 @@ def run_alone(m, g, rows, end, states, room):  # type: ignore[no-untyped-def]
 # --- between rounds -----------------------------------------------------------------------------------------------
 
 
-def grow(table_address, old, new, spare_address, spare):  # type: ignore[no-untyped-def]
+def grow(table_address, old, new, spare_address, spare):
     """Spread a table of ``old`` buckets a part over ``new`` in the same place; ``spare`` buckets of room at an address.
 
     An entry's place rises with its fingerprint, in any size of table. Going from the last bucket to the first, each
@@ -440,7 +452,7 @@ def grow(table_address, old, new, spare_address, spare):  # type: ignore[no-unty
             settle(table, new, aside[i])
 
 
-def settle(table, buckets, h):  # type: ignore[no-untyped-def]
+def settle(table, buckets, h):
     """Insert what is known not to be there."""
     line = home(h, buckets)
     while True:
@@ -451,25 +463,7 @@ def settle(table, buckets, h):  # type: ignore[no-untyped-def]
         line += 8
 
 
-def gather(table_address, buckets, to_address):  # type: ignore[no-untyped-def]
-    """Copy what a table holds to an address, without the gaps; how much."""
-    table, to = words_at(table_address), words_at(to_address)
-    count = 0
-    for i in range(PARTS * (buckets + SPARE) * 8):
-        if table[i] != U0:
-            to[count] = table[i]
-            count += 1
-    return count
-
-
-def scatter(table_address, buckets, from_address, count):  # type: ignore[no-untyped-def]
-    """Put what ``gather`` copied into an empty table."""
-    table, source = words_at(table_address), words_at(from_address)
-    for i in range(count):
-        settle(table, buckets, source[i])
-
-
-def successors_of(m, g, t, state_address):  # type: ignore[no-untyped-def]
+def successors_of(m, g, t, state_address):
     """Expand one state into the buffers of a thread; how many successors."""
     n = expand(
         m,
@@ -487,5 +481,5 @@ def successors_of(m, g, t, state_address):  # type: ignore[no-untyped-def]
     return n
 
 
-def print_of(g, state_address):  # type: ignore[no-untyped-def]
+def print_of(g, state_address):
     return fingerprint(bytes_at(state_address), g[G_SIZE], words_at(g[G_KEYS]))

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
 """64-bit fingerprints of states, from a family of hash functions for which the chance of a miss can be stated.
 
 A state is words w[0], w[1], … of 64 bits. With random keys k[-1], k[0], … of 128 bits,
@@ -15,9 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba.extending import register_jitable
 
-from cowcatcher.engine.words import load_word, plus_product
+from cowcatcher.engine.words import load_word, plus_product, register_jitable
 
 MASK = (1 << 64) - 1
 _FIRST = 0xFF51AFD7ED558CCD
@@ -35,7 +35,7 @@ def keys(seed: int, size: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
 
 
 @register_jitable
-def linear(state, size, keys):  # type: ignore[no-untyped-def]
+def linear(state, size, keys):
     """Compiled: the sum before ``finish``, as (low, high). A model that changes one word can change the sum instead."""
     low = keys[0]
     high = keys[1]
@@ -45,7 +45,7 @@ def linear(state, size, keys):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def finish(high):  # type: ignore[no-untyped-def]
+def finish(high):
     """Compiled: the fingerprint for a sum's upper half (the finalizer of MurmurHash3, which is a bijection)."""
     high ^= high >> U33
     high *= FIRST
@@ -56,7 +56,7 @@ def finish(high):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def fingerprint(state, size, keys):  # type: ignore[no-untyped-def]
+def fingerprint(state, size, keys):
     """Compiled: the fingerprint of a state; 0 means "empty" in tables and is not one."""
     _, high = linear(state, size, keys)
     high = finish(high)
@@ -83,7 +83,8 @@ def _words(state: bytes) -> list[int]:
 
 
 def chance_of_a_miss(states: int) -> float:
-    """At most this is the probability that two of so many states share a fingerprint, so that one was taken for the other.
+    """At most this is the probability that two of so many states share a fingerprint, so that one was taken for the
+    other.
 
     A union bound over all pairs. A state missed may hide others that are reached through it alone; the statement is
     about whether *any* was missed. 0 counts as one more fingerprint that is shared, with the value it is given.

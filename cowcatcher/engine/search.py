@@ -1,8 +1,9 @@
 """Breadth-first search of a space of states, with one thread or several, within a bound of memory.
 
 A level is all states that so many costed steps lead to and no fewer; steps that cost nothing stay within a level, and a
-level is closed under them before the next begins. So the first way to a state is one with fewest costed steps, and fewest
-free ones among these as far as the last costed step goes. What is found does not depend on the number of threads.
+level is closed under them before the next begins. So the first way to a state is one with fewest costed steps, and
+fewest free ones among these as far as the last costed step goes. What is found does not depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import bisect
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
-from numba import typeof, types
+from numba import types
 from numpy.typing import NDArray
 
-from cowcatcher.engine import core
+from cowcatcher.engine import checkpoint, core, fingerprint
 from cowcatcher.engine.build import Namespace, digest_of, instantiate
 from cowcatcher.engine.fingerprint import chance_of_a_miss, keys
 from cowcatcher.engine.store import LINK_BYTES, Reserve, Store
@@ -46,8 +50,8 @@ Step = tuple[int, bytes]
 class Space:
     """What is searched: states of ``size`` bytes (a multiple of 8), at most ``width`` successors each.
 
-    ``expand`` and ``judge`` are compiled functions as in ``core``; ``context`` is what they get as ``m``, or a function that makes it
-    from the address of the fingerprints' keys. ``digest`` names what they were compiled from. With
+    ``expand`` and ``judge`` are compiled functions as in ``core``; ``context`` is what they get as ``m``, or a function
+    that makes it from the address of the fingerprints' keys. ``digest`` names what they were compiled from. With
     ``fixed_size`` the loops are compiled for this size alone, which is faster and takes a compilation for each size.
     """
 
@@ -91,7 +95,10 @@ Watcher = Callable[[Progress], bool | None]
 
 @dataclass
 class Found:
-    """What a search has found. ``stopped`` says why it did not finish, ``complete`` to what depth all is known."""
+    """What a search has found. ``stopped`` says why it did not finish.
+
+    All states that ``complete`` costed steps or fewer lead to are among those found.
+    """
 
     states: int = 0
     transitions: int = 0
@@ -102,7 +109,7 @@ class Found:
     finals: int = 0
     kept_finals: list[int] = field(default_factory=list)
     stopped: str = ""
-    complete: int = -1
+    complete: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
     memory: int = 0
@@ -193,15 +200,14 @@ def compiled_for(space: Space) -> Namespace:
 
 
 def _signatures(context: Any) -> dict[str, tuple[Any, ...]]:
+    typeof: Any = numba.typeof
     m, row, rows, number = typeof(context), types.int64[::1], types.int64[:, ::1], types.int64
     return {
         "expand_states": (m, row, row),
         "insert_candidates": (row, rows, number),
-        "append_states": (m, row, row, number),
+        "append_states": (m, row, row, number, number),
         "run_alone": (m, row, rows, number, number, number),
         "grow": (number,) * 5,
-        "gather": (number,) * 3,
-        "scatter": (number,) * 4,
         "successors_of": (m, row, row, number),
         "print_of": (row, number),
     }
@@ -210,10 +216,10 @@ def _signatures(context: Any) -> dict[str, tuple[Any, ...]]:
 class _Thread:
     """The buffers of one thread, and the row of numbers that says where they are."""
 
-    def __init__(self, space: Space, me: int, threads: int, row: NDArray[np.int64]) -> None:
+    def __init__(self, space: Space, me: int, threads: int, row: NDArray[np.int64], candidates: int) -> None:
         size, width = space.size, space.width
         batch = core.BATCH + width
-        capacity = max(_CANDIDATES, 4 * batch)
+        capacity = candidates + 2 * batch
         flagged = capacity + 3 * batch
         parts = {
             core.T_OUT: (batch + 1) * size + 64,
@@ -233,6 +239,7 @@ class _Thread:
             core.T_FLAGGED: flagged * 24,
             core.T_JUDGED: flagged * 24,
             core.T_FINALS: (capacity + 2 * batch) * 8,
+            core.T_PLACES: capacity * 8,
             core.T_NEW: threads * 8,
             core.T_LATER: threads * 8,
             core.T_BIT_COUNTS: 64,
@@ -301,17 +308,23 @@ class Search:
         self.g = np.zeros(core.G_COUNT, dtype=np.int64)
         self.rows = np.zeros((threads, core.T_COUNT), dtype=np.int64)
         self.store = Store(space.size, memory, exact, space.stays, self.code.grow)
-        self.threads = [_Thread(space, me, threads, self.rows[me]) for me in range(threads)]
+        self.alone = threads == 1 and not space.stays
+        self.round = round_states or (_ROUND_OF_ONE if self.alone else _ROUND_OF_SEVERAL)
+        candidates = self.round * space.width if self.alone else _CANDIDATES
+        self.threads = [_Thread(space, me, threads, self.rows[me], candidates) for me in range(threads)]
         self.store.fixed = sum(thread.bytes for thread in self.threads)
-        self.round = round_states or (_ROUND_OF_SEVERAL if threads > 1 or space.stays else _ROUND_OF_ONE)
         self.caps = dict(keep_flagged)
         self.keep_finals = keep_finals
         self.seen_flagged: set[tuple[int, int]] = set()
+        self.flagged_later: dict[tuple[int, int], Flagged] = {}
+        self.n_later: Counter[int] = Counter()
         self.level = 0
         self.starts = [0]  # number of the first state of each level
         self.next = 0  # the state to be expanded next
         self.level_end = 0
+        self.merged: int | None = None  # deferred states that have been merged, while that is under way
         self.seconds_before = 0.0
+        self.max_depth: int | None = None
         self.n_initial = 0
         self._fill_g(exact, threads)
 
@@ -320,6 +333,7 @@ class Search:
         g[core.G_SIZE] = self.space.size
         g[core.G_TABLE] = store.table.address
         g[core.G_LATER] = store.later.address
+        g[core.G_DEFERRED] = store.deferred.addresses(0)[0]
         g[core.G_BLOCKS] = store.queue.table_address
         g[core.G_SHIFT] = store.queue.shift
         g[core.G_PARENTS] = int(store.parents.ctypes.data)
@@ -345,12 +359,14 @@ class Search:
         if reason:
             return reason
         store, code, g = self.store, self.code, self.g
-        crew.run([lambda me=me: code.insert_candidates(g, self.rows, me) for me in range(len(self.threads))])  # type: ignore[misc]
-        base = store.states
-        calls = []
+        crew.run([partial(code.insert_candidates, g, self.rows, me) for me in range(len(self.threads))])
+        base, later_base = store.states, store.deferred.count
+        calls: list[Callable[[], object]] = []
         for thread in self.threads:
-            calls.append(lambda row=thread.row, base=base: code.append_states(self.context, g, row, base))
+            arguments = (self.context, g, thread.row, base, later_base)
+            calls.append(partial(code.append_states, *arguments))
             base += int(thread.new.sum())
+            later_base += int(thread.later.sum())
         crew.run(calls)
         store.table.entries += base - store.states
         store.states = base
@@ -367,7 +383,7 @@ class Search:
             at = min(at + share, end)
             thread.row[core.T_TO] = at
         wanted = [int(thread.row[core.T_TO]) for thread in self.threads]
-        crew.run([lambda row=t.row: self.code.expand_states(self.context, self.g, row) for t in self.threads])
+        crew.run([partial(self.code.expand_states, self.context, self.g, thread.row) for thread in self.threads])
         reached = self.next
         cut = False
         for thread, want in zip(self.threads, wanted, strict=True):
@@ -385,7 +401,7 @@ class Search:
         thread.forget_recent()
 
     def _round(self, crew: _Crew) -> str:
-        if len(self.threads) == 1 and not self.space.stays:
+        if self.alone:
             return self._rounds_alone(crew)
         full_round = self.round
         while True:
@@ -409,7 +425,7 @@ class Search:
         room = max(_ROOM, 2 * self.round * width)
         reason = store.room_for(room)
         while reason and room > width:
-            room //= 4
+            room = max(room // 4, width)  # so many at least: else no state could be expanded
             reason = store.room_for(room)
         self._refresh()
         if reason:
@@ -452,17 +468,35 @@ class Search:
 
     def _keep_flagged(self, records: NDArray[np.int64], depth: int = -1) -> None:
         for where, bits, mark in records.reshape(-1, 3).tolist():
-            free = bits & core.STAY and self.space.stays
-            bits &= sum(1 << bit for bit, cap in self.caps.items() if cap > 0)
-            if not bits or (mark, bits) in self.seen_flagged:
-                continue
-            step = where & core.NOBODY
-            if step != core.NOBODY:
-                self.seen_flagged.add((mark, bits))
-            for bit in self.caps:
-                self.caps[bit] -= bits >> bit & 1
-            there = self.level + (step != core.NOBODY and not free) if depth < 0 else depth
-            self.found.flagged.append(Flagged(bits, where >> 16, -1 if step == core.NOBODY else step, there))
+            step = -1 if where & core.NOBODY == core.NOBODY else where & core.NOBODY
+            there = depth
+            if depth < 0:
+                free = step < 0 or (self.space.stays and bits & core.STAY)
+                there = self.level + (not free)
+            flagged = Flagged(bits & ~core.STAY, where >> 16, step, there)
+            if self.space.stays and there > self.level and self.merged is None:
+                self._keep_later(flagged, mark)
+            else:
+                self._keep(flagged, mark)
+
+    def _keep_later(self, flagged: Flagged, mark: int) -> None:
+        """What is found in this level later on is nearer, and is to be kept first."""
+        if (mark, flagged.bits) in self.flagged_later:
+            return
+        wanted = [bit for bit, cap in self.caps.items() if flagged.bits >> bit & 1 and self.n_later[bit] < cap]
+        if wanted:
+            self.flagged_later[mark, flagged.bits] = flagged
+            self.n_later.update(wanted)
+
+    def _keep(self, flagged: Flagged, mark: int) -> None:
+        bits = flagged.bits & sum(1 << bit for bit, cap in self.caps.items() if cap > 0)
+        if not bits or (mark, bits) in self.seen_flagged:
+            return
+        if flagged.step >= 0:
+            self.seen_flagged.add((mark, bits))
+        for bit in self.caps:
+            self.caps[bit] -= bits >> bit & 1
+        self.found.flagged.append(replace(flagged, bits=bits))
 
     def _keep_finals(self, thread: _Thread) -> None:
         count = int(thread.row[core.T_N_FINALS])
@@ -478,18 +512,21 @@ class Search:
         own = [int(thread.row[part]) for part in parts]
         for other in self.threads:
             other.row[core.T_FOUND] = 0
-        at = 0
         reason = ""
-        while at < deferred.count and not reason:
-            piece = min(deferred.count - at, thread.capacity)
-            thread.row[list(parts)] = deferred.addresses(at)
+        self.merged = self.merged or 0
+        while self.merged < deferred.count:
+            piece = min(deferred.count - self.merged, thread.capacity)
+            thread.row[list(parts)] = deferred.addresses(self.merged)
             thread.row[core.T_FOUND] = piece
             reason = self._insert(crew, piece)
+            if reason:
+                break
             self._keep_judged(thread, self.level + 1)
-            at += piece
+            self.merged += piece
         thread.row[list(parts)] = own
         thread.row[core.T_FOUND] = 0
         if not reason:
+            self.merged = None
             deferred.clear()
             self.store.later.clear()
         return reason
@@ -535,10 +572,15 @@ class Search:
 
         while not reason:
             last = max_depth is not None and self.level >= max_depth
-            if last and not self.space.stays:
-                self.next = store.states
             self.g[core.G_COSTED] = not last
-            while not reason and self.next < (store.states if self.space.stays else self.level_end):
+            if last and not self.space.stays:
+                found.levels.append(self.level_end - self.starts[-1])
+                break
+            while (
+                not reason
+                and self.merged is None
+                and self.next < (store.states if self.space.stays else self.level_end)
+            ):
                 reason = self._round(crew)
                 if until and any(flagged.bits & until for flagged in found.flagged):
                     reason = reason or "found what was looked for"
@@ -551,12 +593,17 @@ class Search:
             if reason:
                 break
             if self.space.stays:
-                self.level_end = store.states
+                for (mark, _), flagged in self.flagged_later.items():
+                    self._keep(flagged, mark)
+                self.flagged_later.clear()
+                self.n_later.clear()
+                self.level_end = self.level_end if self.merged is not None else store.states
                 reason = self._merge(crew)
                 if reason:
+                    found.complete = self.level
                     break
             found.levels.append(self.level_end - self.starts[-1])
-            found.complete = self.level
+            found.complete = self.level + (not self.space.stays and store.states > self.level_end)
             stop = bool(on_level(progress(True))) if on_level else False
             if self.level_end == store.states:
                 break
@@ -571,6 +618,96 @@ class Search:
         found.flagged_states = np.sum([thread.bit_counts for thread in self.threads], axis=0).tolist()
         found.seconds = self.seconds_before + time.perf_counter() - started
         return found
+
+    # --- saved and resumed ----------------------------------------------------------------------------------------
+
+    def _same(self) -> str:
+        return checkpoint.identity(
+            space=self.space.digest,
+            size=self.space.size,
+            initial=list(self.space.initial),
+            stays=self.space.stays,
+            exact=self.store.exact,
+            seed=self.found.seed,
+            max_depth=self.max_depth,
+            layout=(core.SPARE, core.PARTS, Path(fingerprint.__file__).read_text()),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything to a file that ``resume`` can go on from, with more memory or other threads."""
+        store, found = self.store, self.found
+        facts = {
+            "states": store.states,
+            "entries": store.table.entries,
+            "later_entries": store.later.entries,
+            "deferred": store.deferred.count,
+            "merged": self.merged,
+            "level": self.level,
+            "starts": self.starts,
+            "next": self.next,
+            "level_end": self.level_end,
+            "n_initial": self.n_initial,
+            "transitions": found.transitions,
+            "levels": found.levels,
+            "complete": found.complete,
+            "flagged": [astuple(flagged) for flagged in found.flagged],
+            "flagged_later": [(mark, astuple(flagged)) for (mark, _), flagged in self.flagged_later.items()],
+            "flagged_states": found.flagged_states,
+            "finals": found.finals,
+            "kept_finals": found.kept_finals,
+            "caps": list(self.caps.items()),
+            "seen": sorted(self.seen_flagged),
+            "seconds": found.seconds,
+        }
+        first = 0 if store.exact else self.next
+        pieces = {
+            "table": [store.table.memory],
+            "later": [store.later.memory if self.space.stays else np.empty(0, dtype=np.uint64)],
+            "parents": [store.parents[: store.states]],
+            "steps": [store.steps[: store.states]],
+            "queue": store.queue.states(first, store.states),
+        }
+        for i, piece in enumerate(store.deferred.arrays()):
+            pieces[f"deferred{i}"] = [piece]
+        checkpoint.save(path, self._same(), facts, pieces)
+
+    def resume(self, path: Path) -> None:
+        """Take the place of a search that was saved."""
+        saved = checkpoint.Saved(path, self._same())
+        facts, store, found = saved.facts, self.store, self.found
+        pieces = dict(saved.pieces())
+        states = int(facts["states"])
+        first = 0 if store.exact else int(facts["next"])
+        store.queue.begin_at(first)
+        needed = store.used + sum(piece.nbytes for piece in pieces.values())
+        if needed > store.memory or states > store.most_states:
+            raise checkpoint.Refused(f"{path}: needs {needed >> 20:,} MiB of memory, to begin with")
+        if not store.queue.makes_room(states, store.memory - store.used):
+            raise checkpoint.Refused(f"{path}: needs more memory than {store.memory >> 20:,} MiB")
+        store.table.restore(pieces["table"], int(facts["entries"]))
+        if self.space.stays:
+            store.later.restore(pieces["later"], int(facts["later_entries"]))
+        store.parents[:states] = pieces["parents"]
+        store.steps[:states] = pieces["steps"]
+        store.queue.write(first, pieces["queue"])
+        store.states = states
+        for i in range(len(store.deferred.widths)):
+            store.deferred.restore(i, pieces[f"deferred{i}"])
+        store.deferred.count = store.deferred.peak = int(facts["deferred"])
+        self.merged = facts["merged"]
+        self.level, self.starts, self.next = int(facts["level"]), list(facts["starts"]), int(facts["next"])
+        self.level_end, self.n_initial = int(facts["level_end"]), int(facts["n_initial"])
+        found.transitions, found.levels = int(facts["transitions"]), list(facts["levels"])
+        found.complete, found.finals = int(facts["complete"]), int(facts["finals"])
+        found.flagged = [Flagged(*flagged) for flagged in facts["flagged"]]
+        found.kept_finals = list(facts["kept_finals"])
+        self.caps = {int(bit): int(cap) for bit, cap in facts["caps"]}
+        for mark, flagged in facts["flagged_later"]:
+            self._keep_later(Flagged(*flagged), mark)
+        self.threads[0].bit_counts[:] = facts["flagged_states"]
+        self.seen_flagged = {(int(mark), int(bits)) for mark, bits in facts["seen"]}
+        self.seconds_before = float(facts["seconds"])
+        self._refresh()
 
     # --- the way to a state ---------------------------------------------------------------------------------------
 
@@ -613,12 +750,14 @@ def search(
     on_tick: Watcher | None = None,
     announce: Callable[[str], None] | None = None,
     round_states: int | None = None,
+    save: Path | None = None,
+    resume: Path | None = None,
 ) -> Found:
     """Everything that can be reached in at most ``max_depth`` costed steps.
 
     ``keep_flagged`` maps a property's bit to how many of the steps that break it are kept, in order of distance;
-    the search ends early when one of the properties in the mask ``until`` has been found broken. Ctrl-C ends it at the end of
-    the round.
+    the search ends early when one of the properties in the mask ``until`` has been found broken. Ctrl-C ends it at the
+    end of the round.
     """
     this = Search(
         space,
@@ -631,10 +770,16 @@ def search(
         announce=announce,
         round_states=round_states,
     )
+    this.max_depth = max_depth
+    if resume:
+        this.resume(resume)
     crew = _Crew(threads)
     try:
         with _Interrupt() as interrupt:
-            return this.run(crew, max_depth, until, on_level, on_tick, interrupt)
+            found = this.run(crew, max_depth, until, on_level, on_tick, interrupt)
+            if save and found.stopped:
+                this.save(save)
+            return found
     finally:
         crew.dismiss()
 

@@ -1,7 +1,7 @@
 """Where states are kept: the table, the queue, parents, and the memory of it all within a bound that is stated first.
 
-Address space for as much as the bound allows is reserved at the start, which costs nothing; ``used`` counts what has been
-touched. ``room_for`` is asked before anything is added and says why there is none: nothing is ever over the bound.
+Address space for as much as the bound allows is reserved at the start, which costs nothing; ``used`` counts what has
+been touched. ``room_for`` is asked before anything is added and says why there is none: nothing is ever over the bound.
 """
 
 from __future__ import annotations
@@ -91,6 +91,15 @@ class Table:
         self._reserve.forget(self.used)
         self.entries = 0
 
+    @property
+    def memory(self) -> NDArray[np.uint64]:
+        return self._reserve.view(np.uint64, self.used // 8)
+
+    def restore(self, memory: NDArray[np.uint64], entries: int) -> None:
+        self.buckets = len(memory) // (core.PARTS * 8) - core.SPARE
+        self.memory[:] = memory
+        self.entries = entries
+
 
 class Deferred:
     """States that a costed step leads to, while the level before them is not closed."""
@@ -119,6 +128,9 @@ class Deferred:
 
     def arrays(self) -> list[NDArray[np.uint8]]:
         return [part.bytes[: self.count * width] for part, width in zip(self._parts, self.widths, strict=True)]
+
+    def restore(self, number: int, piece: NDArray[np.uint8]) -> None:
+        self._parts[number].bytes[: len(piece)] = piece
 
     def clear(self) -> None:
         self.count = 0
@@ -172,15 +184,18 @@ class Queue:
             self.free.append((address - self._reserve.address) // self.block_bytes)
             self.first += 1
 
-    def states(self, first: int, end: int) -> NDArray[np.uint8]:
-        """A copy of the bytes of states ``first`` up to ``end``."""
-        copy = np.empty((end - first, self.size), dtype=np.uint8)
-        at = first
-        while at < end:
-            stop = min(((at >> self.shift) + 1) << self.shift, end)
-            copy[at - first : stop - first] = self._piece(at, stop)
-            at = stop
-        return copy
+    def begin_at(self, number: int) -> None:
+        """Before anything else is there: states below ``number`` will never be."""
+        self.first = self.end = number >> self.shift
+
+    def states(self, first: int, end: int) -> list[NDArray[np.uint8]]:
+        """The bytes of states ``first`` up to ``end``, in pieces, as they lie there."""
+        pieces = [np.empty((0, self.size), dtype=np.uint8)]
+        while first < end:
+            stop = min(((first >> self.shift) + 1) << self.shift, end)
+            pieces.append(self._piece(first, stop))
+            first = stop
+        return pieces
 
     def write(self, first: int, states: NDArray[np.uint8]) -> None:
         at, end = first, first + len(states)

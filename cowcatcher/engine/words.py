@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
 """What compiled code needs and Python has no word for: addresses, unaligned words, 128-bit sums, prefetching.
 
 Each function here is one or two machine instructions, given to numba as LLVM. An address is an int64, so that address
@@ -9,9 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+
+#: numba's own annotations describe what is decorated and not what it becomes.
+intrinsic: Any = extending.intrinsic
+register_jitable: Any = extending.register_jitable
 
 _I8, _I32, _I64, _I128 = (ir.IntType(bits) for bits in (8, 32, 64, 128))
 
@@ -29,43 +33,43 @@ def _pointer_maker(dtype: types.Type) -> Any:
 
 
 @intrinsic
-def bytes_at(typingctx, address):  # type: ignore[no-untyped-def]
+def bytes_at(typingctx, address):
     """The bytes from ``address`` on."""
     return _pointer_maker(types.uint8)(typingctx, address)
 
 
 @intrinsic
-def halves_at(typingctx, address):  # type: ignore[no-untyped-def]
+def halves_at(typingctx, address):
     """16-bit numbers."""
     return _pointer_maker(types.uint16)(typingctx, address)
 
 
 @intrinsic
-def ints_at(typingctx, address):  # type: ignore[no-untyped-def]
+def ints_at(typingctx, address):
     """32-bit numbers."""
     return _pointer_maker(types.int32)(typingctx, address)
 
 
 @intrinsic
-def indices_at(typingctx, address):  # type: ignore[no-untyped-def]
+def indices_at(typingctx, address):
     """32-bit numbers without a sign."""
     return _pointer_maker(types.uint32)(typingctx, address)
 
 
 @intrinsic
-def longs_at(typingctx, address):  # type: ignore[no-untyped-def]
+def longs_at(typingctx, address):
     """64-bit numbers."""
     return _pointer_maker(types.int64)(typingctx, address)
 
 
 @intrinsic
-def words_at(typingctx, address):  # type: ignore[no-untyped-def]
+def words_at(typingctx, address):
     """64-bit numbers without a sign."""
     return _pointer_maker(types.uint64)(typingctx, address)
 
 
 @intrinsic
-def address_of(typingctx, pointer):  # type: ignore[no-untyped-def]
+def address_of(typingctx, pointer):
     """The address that a pointer holds."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -75,7 +79,7 @@ def address_of(typingctx, pointer):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def beyond(typingctx, pointer, count):  # type: ignore[no-untyped-def]
+def beyond(typingctx, pointer, count):
     """The pointer ``count`` elements further on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -91,7 +95,7 @@ def _word_pointer(builder: Any, args: Any) -> Any:
 
 
 @intrinsic
-def load_word(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
+def load_word(typingctx, pointer, offset):
     """The 64-bit word ``offset`` bytes after ``pointer``, wherever that is."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -102,7 +106,7 @@ def load_word(typingctx, pointer, offset):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store_word(typingctx, pointer, offset, word):  # type: ignore[no-untyped-def]
+def store_word(typingctx, pointer, offset, word):
     """Write a 64-bit word ``offset`` bytes after ``pointer``, wherever that is."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -114,8 +118,8 @@ def store_word(typingctx, pointer, offset, word):  # type: ignore[no-untyped-def
 
 
 @intrinsic
-def copy_words(typingctx, to, source, offset, count):  # type: ignore[no-untyped-def]
-    """Copy ``count`` words (a literal number) ``offset`` bytes after both pointers: all are read before any is written."""
+def copy_words(typingctx, to, source, offset, count):
+    """Copy ``count`` words (a literal number) ``offset`` bytes after both pointers, reading all before writing any."""
     if not isinstance(count, types.IntegerLiteral):
         return None
     kind = ir.VectorType(_I64, count.literal_value)
@@ -131,7 +135,7 @@ def copy_words(typingctx, to, source, offset, count):  # type: ignore[no-untyped
 
 
 @intrinsic
-def copy_bytes(typingctx, to, at, source, source_at, count):  # type: ignore[no-untyped-def]
+def copy_bytes(typingctx, to, at, source, source_at, count):
     """Copy ``count`` bytes (a literal number), all of them read before any is written."""
     if not isinstance(count, types.IntegerLiteral):
         return None
@@ -149,7 +153,7 @@ def copy_bytes(typingctx, to, at, source, source_at, count):  # type: ignore[no-
 
 
 @register_jitable
-def copy_state(to, source, size):  # type: ignore[no-untyped-def]
+def copy_state(to, source, size):
     """Copy ``size`` bytes, a multiple of 8."""
     for pair in range(size >> 4):
         copy_words(to, source, pair << 4, 2)
@@ -158,7 +162,7 @@ def copy_state(to, source, size):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
+def prefetch(typingctx, address):
     """Ask for the cache line at ``address``, to be read soon."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -172,7 +176,7 @@ def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def plus_product(typingctx, low, high, key_low, key_high, factor):  # type: ignore[no-untyped-def]
+def plus_product(typingctx, low, high, key_low, key_high, factor):
     """``(low, high)`` + key * factor modulo 2**128, as (low, high); an int64 factor may be negative."""
     signed = factor.signed
 
