@@ -44,9 +44,9 @@ def copy_frame(to, at, source, source_at):
     copy_bytes(to, at, source, source_at, FRAME_SIZE)
 
 
-def compiled(size: Size, rule: int, canonical: bool) -> tuple[Namespace, str]:
+def compiled(size: Size, rule: int, canonical: bool, symmetry: bool = False) -> tuple[Namespace, str]:
     """The model with its sizes and its rule bound, and the digest of that."""
-    numbers = size.defines(rule, canonical)
+    numbers = {**size.defines(rule, canonical), "SYMMETRY": int(symmetry)}
     digest = digest_of([_SOURCE, Path(__file__)], *sorted(numbers.items()))
     words = {
         "beyond": beyond,
@@ -59,8 +59,8 @@ def compiled(size: Size, rule: int, canonical: bool) -> tuple[Namespace, str]:
     return instantiate(_SOURCE, {**numbers, **words}, digest), digest
 
 
-def space(size: Size, rule: int = 0, canonical: bool = True) -> Space:
-    code, digest = compiled(size, rule, canonical)
+def space(size: Size, rule: int = 0, canonical: bool = True, symmetry: bool = False) -> Space:
+    code, digest = compiled(size, rule, canonical, symmetry)
     return Space(
         f"common model, size {size.name}, rule {rule}",
         code.SIZE,

@@ -18,6 +18,7 @@ KW = 2  # values
 KS = 1  # swap slots
 RULE = 0  # 0: v5.9-rc4, 1: v5.10
 CANON = 1  # whether frames and slots are renumbered after every step
+SYMMETRY = 0  # whether processes, pages and values are, too: one state stands for all that differ in their names
 
 
 def beyond(states, count):
@@ -337,13 +338,99 @@ def renumber_frames(s, old):
         copy_frame(s, frame(to), old, frame(pfn))
 
 
+# --- symmetry: which process, page or value is which makes no difference ------------------------------------------
+
+
+def key_of(s, p, v):
+    """What there is to tell a page of a process from others, whatever they and the values are called: 14 bits."""
+    i = p * KV + v
+    pfn = s[PFN + i]
+    key = s[ALIVE + p] << 13 | s[WR + i] << 12 | (s[SWP + i] != 0) << 11 | s[DF + i] << 10
+    if pfn:
+        f = frame(pfn)
+        key |= s[f + REF] << 7 | s[f + EXC] << 6 | (s[f + VAL] != 0) << 5 | (s[f + VAL] == s[OBS]) << 4
+        for d in range(KD):
+            key |= (s[DPFN + d] == pfn) << 3
+        for slot in range(KS):
+            key |= (s[SCACHE + slot] == pfn) << 2
+    for d in range(KD):
+        key |= ((s[DP + d] == p + 1) & (s[DV + d] == v)) << (1 - s[DRW + d])
+    return key
+
+
+def reorder(s, old):
+    """Of the orders of two processes and of two pages, the one with the greatest keys, one after the other.
+
+    Where keys are equal the order stays: then several states may stand for what one could, which is right though not least.
+    """
+    swap_p = 0
+    swap_v = 0
+    if KV == 1:
+        swap_p = int(key_of(s, 1, 0) > key_of(s, 0, 0))
+    else:
+        a = key_of(s, 0, 0)
+        b = key_of(s, 0, 1)
+        c = key_of(s, 1, 0)
+        d = key_of(s, 1, 1)
+        best = a << 42 | b << 28 | c << 14 | d
+        other = b << 42 | a << 28 | d << 14 | c
+        if other > best:
+            best = other
+            swap_v = 1
+        other = c << 42 | d << 28 | a << 14 | b
+        if other > best:
+            best = other
+            swap_p = 1
+            swap_v = 0
+        other = d << 42 | c << 28 | b << 14 | a
+        if other > best:
+            swap_p = 1
+            swap_v = 1
+    if swap_p | swap_v:
+        copy_state(old, s, SIZE)
+        swap = swap_p * KV | swap_v
+        for i in range(PTES):
+            s[PFN + i] = old[PFN + (i ^ swap)]
+            s[WR + i] = old[WR + (i ^ swap)]
+            s[SWP + i] = old[SWP + (i ^ swap)]
+            s[DF + i] = old[DF + (i ^ swap)]
+        for p in range(KP):
+            s[ALIVE + p] = old[ALIVE + (p ^ swap_p)]
+        for d in range(KD):
+            if s[DP + d]:
+                s[DP + d] = (s[DP + d] - 1 ^ swap_p) + 1
+                s[DV + d] ^= swap_v
+
+
+def rename_values(s):
+    """Values but 0 in the order of frames, slots and what was read last."""
+    place = 0
+    following = 0
+    for k in range(KF + KS + 1):
+        at = FRAMES + k * FRAME_SIZE + VAL
+        if k >= KF:
+            at = SVAL + k - KF
+        if k == KF + KS:
+            at = OBS
+        value = 4 * s[at]
+        if value:
+            if (place >> value) & 15 == 0:
+                following += 1
+                place |= following << value
+            s[at] = (place >> value) & 15
+
+
 def canonical(s, old):
-    """Slots and frames get the numbers by which this state is known; ``old`` is room for a state."""
+    """Whatever can be numbered otherwise gets the number by which this state is known; ``old`` is room for a state."""
+    if SYMMETRY:
+        reorder(s, old)
     if CANON:
         if KS > 1:
             renumber_slots(s, old)
         if not frames_in_order(s):
             renumber_frames(s, old)
+    if SYMMETRY and KW > 2:
+        rename_values(s)
 
 
 # --- properties, as bits ------------------------------------------------------------------------------------------
@@ -364,10 +451,12 @@ def incoherent(s, d):
 def judge(m, s):
     broken = 0
     deep = s[OBS] == KW - 1
+    if SYMMETRY:
+        deep = s[OBS] != 0
     for d in range(KD):
         if incoherent(s, d):
             broken |= INCOHERENT
-            if s[frame(s[DPFN + d]) + VAL] != KW - 1:
+            if s[frame(s[DPFN + d]) + VAL] != s[OBS]:
                 deep = False
         else:
             deep = False
@@ -417,13 +506,16 @@ def large_steps(state, out, labels):
             if state[WR + i] == 0:
                 copy_state(s, state, SIZE)
                 if write_fault(s, i):
-                    canonical(s, beyond(s, SIZE))
+                    if not SYMMETRY:
+                        canonical(s, beyond(s, SIZE))
                     # What can be done after the fault, from the last to the first, which is done to s itself.
                     to = n + KW - 1
                     if unused < KD:
                         last = beyond(out, to * SIZE)
                         copy_state(last, s, SIZE)
                         take_pin(last, unused, p, v, 1)
+                        if SYMMETRY:
+                            canonical(last, beyond(out, (to + 1) * SIZE))
                         labels[to] = TAKE | i << 4 | 1 << 8
                     value = frame(s[PFN + i]) + VAL
                     for x in range(KW - 1, 0, -1):
@@ -431,17 +523,23 @@ def large_steps(state, out, labels):
                         if x > 1:
                             copy_state(stored, s, SIZE)
                         stored[value] = x
+                        if SYMMETRY:
+                            canonical(stored, beyond(out, (to + 1) * SIZE))
                         labels[n + x - 1] = STORE | i << 4 | x << 8
                     n = to + (unused < KD)
             elif unused < KD:
                 copy_state(s, state, SIZE)
                 take_pin(s, unused, p, v, 1)
+                if SYMMETRY:
+                    canonical(s, beyond(s, SIZE))
                 labels[n] = TAKE | i << 4 | 1 << 8
                 n += 1
             if unused < KD and state[PFN + i]:
                 s = beyond(out, n * SIZE)
                 copy_state(s, state, SIZE)
                 take_pin(s, unused, p, v, 0)
+                if SYMMETRY:
+                    canonical(s, beyond(s, SIZE))
                 labels[n] = TAKE | i << 4
                 n += 1
         if unborn < KP:
@@ -483,7 +581,14 @@ def change(m, state, out, fps, n, low, high, field, value):
     s = beyond(out, n * SIZE)
     copy_state(s, state, SIZE)
     s[field] = value
-    low, high = sum_plus(m, low, high, field, difference)
+    if SYMMETRY:
+        if difference == 0:
+            fps[n] = 0
+            return
+        canonical(s, beyond(s, SIZE))
+        low, high = sum_of(m, s, SIZE)
+    else:
+        low, high = sum_plus(m, low, high, field, difference)
     fps[n] = print_of_sum(low, high) * (difference != 0)
 
 
