@@ -16,7 +16,6 @@ MAY_IMPORT = {
     "decision": set[str](),
     "state": {"decision"},
     "litmus": set[str](),
-    "engine": set[str](),
     "mm": {"state"},
     "device": {"state", "mm"},
     "kernels": {"state", "decision"},

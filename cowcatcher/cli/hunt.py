@@ -68,14 +68,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-memory", type=memory, default=_MEMORY, metavar="M", help="for states, such as 512M (default: 4G)"
     )
+    parser.add_argument("--save", metavar="FILE", help="where to put a search that is stopped, to go on with it later")
+    parser.add_argument("--resume", metavar="FILE", help="go on with a search that was saved")
     parser.add_argument("--exact", action="store_true", help="store whole states and not their fingerprints")
 
 
 def run(args: argparse.Namespace) -> int:
     kernels = _kernels(args)
     letters, size = _alphabet(args)
+    if (args.save or args.resume) and len(kernels) > 1:
+        raise Problem("--save and --resume are for one kernel")
     if importlib.util.find_spec("numba") is None:
         raise Problem("a hunt is compiled by numba, which is not installed: pip install 'cowcatcher[fast]'")
+    from cowcatcher.engine.checkpoint import Refused
     from cowcatcher.explore.program import NotModelled
     from cowcatcher.hunt.search import Hunt, Settings, hunt, hunt_against
     from cowcatcher.report.hunt_record import files_of, hunt_document
@@ -87,8 +92,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         for kernel in kernels:
             settings = Settings(
-                args.jobs, args.max_memory, args.exact, _watcher(progress, kernel, size), screen.warn,
-                _teller(progress, kernel),
+                args.jobs, args.max_memory, args.exact, _path(args.save), _path(args.resume),
+                _watcher(progress, kernel, size), screen.warn, _teller(progress, kernel),
             )  # fmt: skip
             against = _against(args.against, kernel)
             if against is None:
@@ -100,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
                 break
     except KeyboardInterrupt:
         interrupted = True
-    except NotModelled as why:
+    except (NotModelled, Refused) as why:
         raise Problem(str(why)) from why
     progress.clear()
     doc = hunt_document(done, interrupted)
@@ -112,6 +117,10 @@ def run(args: argparse.Namespace) -> int:
         screen.write(hunt_text(doc, screen.style_of(args), args.full, args.output or ""))
     status: int = doc["exit"]
     return status
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name) if name else None
 
 
 def _kernels(args: argparse.Namespace) -> tuple[Kernel, ...]:

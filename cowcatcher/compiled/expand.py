@@ -106,14 +106,16 @@ def expand(m, state, out, fps, labels, flags):
     """Every step that can happen next. Labels: task * 256 + statement.
 
     Returns the number of steps, and from bit 16 on what is to be said of the state itself: standing checks that it
-    breaks, and FINAL if only the idle kernel can act. A hunt goes no further from a broken state.
+    breaks, and FINAL if only the idle kernel can act. A hunt goes no further from a broken state, and puts what has
+    begun before what begins: so a step's number does not depend on whether anything may begin.
     """
     broken = broken_in_state(m, state)
     if broken and m.hunts:
         return broken << 16
     n = 0
     final = FINAL
-    for index in range(m.n_tasks):
+    for place in range(2 * m.n_tasks if m.hunts else m.n_tasks):
+        index = place % m.n_tasks
         t = m.tasks + index * TASK_SIZE
         phase = byte_at(state, t + T_PHASE)
         process = byte_at(state, t + T_PROC)
@@ -123,10 +125,12 @@ def expand(m, state, out, fps, labels, flags):
                 continue
         first = byte_at(state, t + T_PC)
         end = first + 1 if first < m.n_ops[index] else first
-        goes_on = phase or (m.hunts and first < m.n_ops[index] and not m.is_kernel[index])
+        goes_on = phase != 0 or (m.hunts != 0 and first < m.n_ops[index] and m.is_kernel[index] == 0)
         if not goes_on and m.chooses[index]:
             first = 0
             end = m.n_ops[index] if m.is_kernel[index] or byte_at(state, t + T_PC) == m.n_ops[index] + IDLE else 0
+        if m.hunts and goes_on != (place < m.n_tasks):
+            continue
         if not goes_on and not m.begins:
             continue
         if phase:

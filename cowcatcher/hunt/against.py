@@ -111,8 +111,10 @@ def _difference(
     test = ordered_test_of(space, word, name, [told.claim])
     if kind == "checks":
         broken = told.what if told.here == "violated" else None
-        expects = (expect(here.name, "violated" if broken else "holds", broken),)
-        expects += (expect(there.name, "holds" if broken else "violated", None if broken else told.what),)
+        expects = (
+            expect(here.name, "violated" if broken else "holds", broken),
+            expect(there.name, "holds" if broken else "violated", None if broken else told.what),
+        )
     else:  # the claim alone is what differs
         test = replace(test, unchecked=tuple(CHECKS))
         expects = (expect(here.name, "holds"), expect(there.name, "violated"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cowcatcher.compiled.space import pair_space_of, space_of
@@ -28,6 +29,8 @@ class Settings:
     threads: int = 2
     memory: int = 4 << 30  # bytes
     exact: bool = False
+    save: Path | None = None  # where a search goes that did not finish
+    resume: Path | None = None  # and where one goes on from
     watch: Callable[[Progress], bool | None] | None = None
     announce: Callable[[str], None] | None = None
     tell: Callable[[str], None] | None = None
@@ -107,6 +110,8 @@ def _search(engine_space: Any, record: Any, size: Size, settings: Settings, bits
         on_level=level_done,
         on_tick=settings.watch,
         announce=settings.announce,
+        save=settings.save,
+        resume=settings.resume,
     )
     if record is not None:
         record["begins"] = 1  # ways are found again by executing them
