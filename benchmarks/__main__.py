@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--runs N] [--only model|real] [--json]``: how fast the checker is on this machine.
+"""``python -m benchmarks [--runs N] [--only model|search|real] [--json]``: how fast the checker is on this machine.
 
 Every figure is a median of ``--runs`` runs (default 5) after one that is not counted; a ratio compares two medians
 of the same run.
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks import real
+from benchmarks import real, search
 from cowcatcher.explore.verdict import Checker
 from cowcatcher.kernels import KERNELS, kernel
 from cowcatcher.litmus import parse_file
@@ -75,20 +75,27 @@ def measure(runs: int) -> list[dict[str, str | float]]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, metavar="N")
-    parser.add_argument("--only", choices=("model", "real"), help="the model alone, or real kernels alone")
+    parser.add_argument("--only", choices=("model", "search", "real"), help="one part alone")
+    parser.add_argument(
+        "--sizes", default="M", metavar="SIZES", help="of the common model, joined by commas: S, M, L (default: M)"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
-    rows = measure(args.runs) if args.only != "real" else []
-    if args.only != "model":
+    rows: list[dict[str, str | float]] = []
+    if args.only in (None, "model"):
+        rows += measure(args.runs)
+    if args.only in (None, "search"):
+        rows += search.rows(args.runs, args.sizes.split(","))
+    if args.only in (None, "real"):
         rows += real.rows(args.runs)
     if args.json:
         print(json.dumps({"schema": "cowcatcher/1", "runs": args.runs, "rows": rows}, indent=2))
     else:
         for row in rows:
             if "why" in row:
-                print(f"{row['what']:50} not applicable: {row['why']}")
+                print(f"{row['what']:62} not applicable: {row['why']}")
             else:
-                print(f"{row['what']:50} {row['value']:>12,.3f} {row['unit']}")
+                print(f"{row['what']:62} {row['value']:>12,.3f} {row['unit']}")
     return 0
 
 
