@@ -32,9 +32,6 @@ from cowcatcher.cli import checking, inputs, screen
 from cowcatcher.cli.parser import FINE, Problem, add_limits, positive
 from cowcatcher.generate.word import WordError
 from cowcatcher.generate.write import BARE, Stage
-from cowcatcher.litmus.ast import Mapping
-from cowcatcher.litmus.errors import LitmusError
-from cowcatcher.litmus.parser import parse
 from cowcatcher.report.generate_record import Item, generate_document
 from cowcatcher.report.record import Record
 
@@ -130,21 +127,7 @@ def _axes() -> list[Item]:
 
 
 def _stage(memory: str | None) -> Stage:
-    return BARE if memory is None else Stage(_mapping(memory))
-
-
-def _mapping(text: str) -> Mapping:
-    kind, bracket, _ = text.partition("(")
-    value = "" if kind.strip() == "anon_zero" else "1"
-    try:
-        mapping = parse(f"test t\nmemory {{ x = {text if bracket else f'{text}({value})'} }}\nprocess p {{ }}").memory[
-            0
-        ]
-    except LitmusError as error:
-        raise Problem(f"--memory {text}: {error.diagnostics[0].message}") from error
-    if mapping.pages > 1 or any(name for name, _ in mapping.cells):
-        raise Problem(f"--memory {text}: words are about one page with one value")
-    return mapping
+    return BARE if memory is None else Stage(inputs.mapping_of(memory))
 
 
 def _checked(items: list[Item], args: argparse.Namespace) -> Record:

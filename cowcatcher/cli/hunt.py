@@ -16,6 +16,7 @@ Examples:
   cowcatcher hunt --kernel all --alphabet pins,swap --depth 8
   cowcatcher hunt --kernel v6.12 --against v7.3 --alphabet all,-vfork
   cowcatcher hunt --kernel v5.8.. --against previous --depth 3
+  cowcatcher hunt --kernel v5.11 --memory hugetlb_private --alphabet pins
   cowcatcher hunt --kernel v5.18 --alphabet pins,fast --threads 1 --json
 
 Exit status: 0 if the whole space was searched and nothing found; 1 if anything was found; 3 if nothing was found in
@@ -60,6 +61,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=positive, default=2, metavar="N", help="processes (default: 2)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="more threads of the first (default: 0)")
     parser.add_argument("--pages", type=positive, default=1, metavar="N", help="pages of memory (default: 1)")
+    parser.add_argument(
+        "--memory",
+        default="anon(1)",
+        metavar="KIND",
+        help="what memory it is, such as hugetlb_private (default: anon(1))",
+    )
     parser.add_argument("--pins", type=positive, default=1, metavar="N", help="pins that can be held (default: 1)")
     parser.add_argument("--output", "-o", metavar="DIR", help="write what is found there, one test a file")
     parser.add_argument("--full", action="store_true", help="list everything that was found")
@@ -143,7 +150,8 @@ def _alphabet(args: argparse.Namespace) -> tuple[Any, Size]:
         letters = letters_of(args.alphabet)
     except UnknownLetter as error:
         raise Problem(f"--alphabet: {error}") from error
-    return letters, Size(args.processes, args.pages, args.pins, args.threads, args.depth)
+    memory = inputs.mapping_of(args.memory)
+    return letters, Size(args.processes, args.pages, args.pins, args.threads, args.depth, memory)
 
 
 def _watcher(progress: screen.Progress, kernel: Kernel, size: Size) -> Callable[[Depth], None]:

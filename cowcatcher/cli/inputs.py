@@ -12,7 +12,7 @@ from cowcatcher.cli.parser import Problem
 from cowcatcher.explore.search import Limits
 from cowcatcher.kernels import KERNELS, LINE, Decision, Kernel, UnknownKernel, kernel, load_decisions, select
 from cowcatcher.litmus import catalogue
-from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.ast import Mapping, Test
 from cowcatcher.litmus.errors import LitmusError
 from cowcatcher.litmus.parser import parse, parse_file
 
@@ -133,3 +133,17 @@ def in_order(kernels: Sequence[Kernel]) -> list[Kernel]:
     position = {name: i for i, name in enumerate(KERNELS)}
     unique = {k.name: k for k in kernels}
     return sorted(unique.values(), key=lambda k: position.get(k.name, position.get(k.base or "", len(position)) + 0.5))
+
+
+def mapping_of(text: str) -> Mapping:
+    """What --memory names: one page with one value, called ``x``."""
+    kind, bracket, _ = text.partition("(")
+    value = "" if kind.strip() == "anon_zero" else "1"
+    try:
+        told = text if bracket else f"{text}({value})"
+        mapping = parse(f"test t\nmemory {{ x = {told} }}\nprocess p {{ }}").memory[0]
+    except LitmusError as error:
+        raise Problem(f"--memory {text}: {error.diagnostics[0].message}") from error
+    if mapping.pages > 1 or any(name for name, _ in mapping.cells):
+        raise Problem(f"--memory {text}: one page with one value is wanted here")
+    return mapping

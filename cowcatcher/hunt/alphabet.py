@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cowcatcher.litmus.ast import Actor, Arg, Flags, Mapping, Name, Number, Place, Statement
@@ -138,6 +138,9 @@ def _unknown(name: str) -> str:
 # --- letters become statements ----------------------------------------------------------------------------------------
 
 
+ANON = Mapping(MEMORY, "anon", (("", 1),))
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """How large a hunt's programs may be. ``depth`` is the number of statements of all actors together."""
@@ -147,6 +150,7 @@ class Size:
     pins: int = 1
     threads: int = 0  # further threads of the first process
     depth: int = 5
+    memory: Mapping = ANON
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,7 @@ def _repertoire(
 
 
 def memory_of(size: Size) -> tuple[Mapping, ...]:
-    return (Mapping(MEMORY, "anon", (("", 1),), size.pages),)
+    return (replace(size.memory, pages=size.pages),)
 
 
 def _statements(

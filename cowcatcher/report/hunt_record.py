@@ -40,6 +40,7 @@ def hunt_record(hunt: Hunt) -> Record:
         "processes": hunt.size.processes,
         "pages": hunt.size.pages,
         "pins": hunt.size.pins,
+        "memory_kind": hunt.size.memory.kind,
         "threads": hunt.size.threads,
         "depth": hunt.size.depth,
         "letters": [letter.name for letter in hunt.letters],

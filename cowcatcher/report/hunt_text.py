@@ -44,7 +44,7 @@ def _hunt(hunt: Record, style: Style, full: bool) -> list[str]:
 def _space(hunt: Record) -> str:
     who = [
         counted(hunt["processes"], "process", "processes"),
-        counted(hunt["pages"], "page"),
+        f"{counted(hunt['pages'], 'page')} of {hunt['memory_kind']}",
         counted(hunt["pins"], "pin"),
     ]
     if hunt["threads"]:
