@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cowcatcher.compiled.space import pair_space_of, space_of
-from cowcatcher.engine.search import Found, Progress, search
 from cowcatcher.explore.checks import CHECK_BITS
 from cowcatcher.explore.verdict import kernel_tasks
 from cowcatcher.hunt.against import Difference, differences, word_of_pairs
@@ -17,6 +15,9 @@ from cowcatcher.hunt.hunt import Finding, findings
 from cowcatcher.hunt.space import HuntSpace, hunt_space
 from cowcatcher.hunt.story import word_of
 from cowcatcher.kernels import Kernel
+
+if TYPE_CHECKING:  # what compiles is imported when it is needed: who only reads of a hunt need not have numba
+    from cowcatcher.engine.search import Found, Progress
 
 #: Ways to a violation that are looked at, for each standing check, nearest first.
 KEPT = 20_000
@@ -52,6 +53,8 @@ class Hunt:
 
 def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settings) -> Hunt:
     """All distinct minimal violations on one kernel. Raises NotModelled."""
+    from cowcatcher.compiled.space import space_of
+
     space = hunt_space(letters, size)
     initial = space.initial(kernel)
     engine_space = space_of(space.machine(kernel), kernel, initial, kernel_tasks(space.program), True)
@@ -71,6 +74,8 @@ def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settin
 def hunt_against(letters: Sequence[Letter], size: Size, kernel: Kernel, against: Kernel, settings: Settings) -> Hunt:
     """All distinct minimal ordered programs that two kernels execute differently. What the kernel itself does
     meanwhile has no place in an order, so letters of the kernel's own are left out. Raises NotModelled."""
+    from cowcatcher.compiled.space import pair_space_of
+
     letters = [letter for letter in letters if letter.who != "kernel"]
     space = hunt_space(letters, size, results=True)
     engine_space = pair_space_of(
@@ -93,6 +98,8 @@ def _as_begun(space: HuntSpace, kernel: Kernel) -> bytes:
 
 
 def _search(engine_space: Any, record: Any, size: Size, settings: Settings, bits: Sequence[int]) -> Found:
+    from cowcatcher.engine.search import search
+
     def level_done(progress: Progress) -> bool | None:
         if record is not None and progress.depth + 1 >= size.depth:
             record["begins"] = 0  # of the last level only what has begun goes on
