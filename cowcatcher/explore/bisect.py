@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from cowcatcher.explore.search import Limits
+from cowcatcher.explore.search import Limits, Searcher, interpreted
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict
 from cowcatcher.kernels import LINE, Decision, Kernel, introduced_by
 from cowcatcher.litmus.ast import Test
@@ -42,9 +42,9 @@ class Flip:
     direction: str  # "fixed" or "broken"
 
 
-def cures(test: Test, kernel: Kernel, limits: Limits | None = None) -> list[Cure]:
+def cures(test: Test, kernel: Kernel, limits: Limits | None = None, search: Searcher = interpreted) -> list[Cure]:
     """Every single exchange of an answer that cures the test on this kernel: later answers first, then earlier ones."""
-    checker = Checker(test, limits or Limits())
+    checker = Checker(test, limits or Limits(), search)
     if checker.check(kernel).verdict is not Verdict.VIOLATED:
         return []
     found = []
@@ -74,9 +74,11 @@ def _branch_point(kernel: Kernel) -> int:
     return min(range(len(LINE)), key=lambda place: len(kernel.diff(LINE[place])))
 
 
-def bisect(test: Test, kernels: Sequence[Kernel] = LINE, limits: Limits | None = None) -> list[Flip]:
+def bisect(
+    test: Test, kernels: Sequence[Kernel] = LINE, limits: Limits | None = None, search: Searcher = interpreted
+) -> list[Flip]:
     """Every place along ``kernels`` where the verdict changes between *holds* and *violated*, and what changed it."""
-    checker = Checker(test, limits or Limits())
+    checker = Checker(test, limits or Limits(), search)
     flips = []
     known: tuple[Kernel, CheckResult] | None = None
     for kernel in kernels:

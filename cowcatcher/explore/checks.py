@@ -80,10 +80,10 @@ def broken_in_state(m: Machine, s: bytes) -> int:
 
 def promise_held(m: Machine, s: bytes) -> bool:
     """Is any pin held for which ``coherent`` promises something?"""
-    return any(
-        s[handle + PIN_HELD] == HELD and s[handle + PIN_MODE] & MODE_PROMISES
-        for handle in range(m.pins, m.pins + m.n_pins * m.pin_size, m.pin_size)
-    )
+    for handle in range(m.pins, m.pins + m.n_pins * m.pin_size, m.pin_size):
+        if s[handle + PIN_HELD] == HELD and s[handle + PIN_MODE] & MODE_PROMISES:
+            return True
+    return False
 
 
 def _leads_to(m: Machine, s: bytes, mm: int, page: int) -> int:
@@ -99,9 +99,14 @@ def unbalanced(m: Machine, final: bytes) -> bool:
 
     A test that ends with somebody stuck inside the kernel holds what it holds; nothing is said about it.
     """
-    s: State = list(final)
-    if any(s[t + T_PHASE] for t in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE)):
-        return False
+    return left_over(m, list(final))
+
+
+def left_over(m: Machine, s: State) -> bool:
+    """``unbalanced`` of a final state, which is torn down in place."""
+    for t in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE):
+        if s[t + T_PHASE]:
+            return False
     for handle in range(m.pins, m.pins + m.n_pins * m.pin_size, m.pin_size):
         mode = s[handle + PIN_MODE]
         if s[handle + PIN_HELD] == HELD and not mode & MODE_ODP:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cowcatcher.explore.bisect import other_answers
-from cowcatcher.explore.search import Limits
+from cowcatcher.explore.search import Limits, Searcher, interpreted
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict
 from cowcatcher.kernels import KERNELS, LINE, Decision, Kernel, introduced_by
 from cowcatcher.litmus.ast import Test
@@ -20,9 +20,9 @@ class Guard:
     result: CheckResult
 
 
-def guards(test: Test, kernel: Kernel, limits: Limits | None = None) -> list[Guard]:
+def guards(test: Test, kernel: Kernel, limits: Limits | None = None, search: Searcher = interpreted) -> list[Guard]:
     """Every single exchange of an answer that breaks a test which holds on ``kernel``; one for each answer of it."""
-    checker = Checker(test, limits or Limits())
+    checker = Checker(test, limits or Limits(), search)
     if checker.check(kernel).verdict is not Verdict.HOLDS:
         return []
     found: dict[str, Guard] = {}
@@ -48,9 +48,11 @@ def _place(kernel: Kernel) -> int:
     return kernel.place or 0
 
 
-def nearest(test: Test, kernel: Kernel, verdict: Verdict, limits: Limits | None = None) -> CheckResult | None:
+def nearest(
+    test: Test, kernel: Kernel, verdict: Verdict, limits: Limits | None = None, search: Searcher = interpreted
+) -> CheckResult | None:
     """The result on the closest kernel of the line that has this verdict, the earlier one of two; None if none has."""
-    checker = Checker(test, limits or Limits())
+    checker = Checker(test, limits or Limits(), search)
     here = _place(kernel)
     for other in sorted(LINE, key=lambda k: (abs((k.place or 0) - here), k.place)):
         result = checker.check(other)

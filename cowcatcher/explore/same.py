@@ -10,7 +10,7 @@ from cowcatcher.explore import claims as cl
 from cowcatcher.explore.checks import unbalanced
 from cowcatcher.explore.program import NotModelled, Program, compile_test, initial_state
 from cowcatcher.explore.reductions import without_statements
-from cowcatcher.explore.search import Exploration, Limits, search
+from cowcatcher.explore.search import Explored, Limits, Searcher, Subject, interpreted
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict, Violation, kernel_tasks
 from cowcatcher.kernels import Kernel, is_known
 from cowcatcher.litmus.ast import Expect, Flags, KernelRange, Name, Statement, Test
@@ -28,33 +28,35 @@ def focused(test: Test, violation: Violation) -> Test:
     return replace(test, claims=claims[:1], expects=())
 
 
-def verdict_of(test: Test, kernel: Kernel, check: str, limits: Limits) -> Verdict:
-    """Is this standing check violated, or with "" the test's only claim? The search stops at the first violation."""
+def verdict_of(test: Test, kernel: Kernel, check: str, limits: Limits, search: Searcher = interpreted) -> Verdict:
+    """Is this standing check violated, or with "" the test's only claim? The search may stop at the first violation."""
     try:
         program = compile_test(test)
     except NotModelled:
         return Verdict.NOT_APPLICABLE
     m = program.on(kernel.rules())
     violated = _violated(program, m, check)
-    found = search(m, bytes(initial_state(program, m)), kernel_tasks(program), limits, violated)
+    subject = Subject(m, kernel, bytes(initial_state(program, m)), kernel_tasks(program))
+    found = search(subject, limits, violated)
     if violated(found) or (not check and not found.stopped and _never_true(program, m, found)):
         return Verdict.VIOLATED
     return Verdict.UNKNOWN if found.stopped else Verdict.HOLDS
 
 
-def _violated(program: Program, m: Machine, check: str) -> Callable[[Exploration], bool]:
+def _violated(program: Program, m: Machine, check: str) -> Callable[[Explored], bool]:
     """Has it been violated by now? Asked after every final state."""
-    looked_at = 0
+    looked_at: tuple[Explored | None, int] = None, 0
 
-    def finals(found: Exploration) -> Iterator[bytes]:
+    def finals(found: Explored) -> Iterator[bytes]:
         nonlocal looked_at
-        for i in found.finals[looked_at:]:
-            yield found.states[i]
-        looked_at = len(found.finals)
+        start = looked_at[1] if looked_at[0] is found else 0
+        for number, state in found.endings(start):
+            looked_at = found, number + 1
+            yield state
 
     seen = False
 
-    def violated(found: Exploration) -> bool:
+    def violated(found: Explored) -> bool:
         nonlocal seen
         if check and check != "balanced":
             return check in found.broken
@@ -70,9 +72,9 @@ def _fails(program: Program, m: Machine, state: bytes) -> bool:
     return claim.kind != "sometimes" and true == (claim.kind == "never")
 
 
-def _never_true(program: Program, m: Machine, found: Exploration) -> bool:
+def _never_true(program: Program, m: Machine, found: Explored) -> bool:
     claim = program.test.claims[0]
-    states = (found.states[i] for i in found.finals)
+    states = (state for _, state in found.endings())
     return claim.kind == "sometimes" and not any(
         cl.holds(claim.cond, program, m, s, cl.register_values(program, m, s)) for s in states
     )
@@ -89,6 +91,7 @@ class StillViolated:
     kernel: Kernel
     holds_on: Sequence[Kernel] = ()
     limits: Limits = field(default_factory=Limits)
+    search: Searcher = interpreted
     unsure: int = 0
     not_applicable: int = 0
 
@@ -105,7 +108,7 @@ class StillViolated:
 
     def first_that_differs(self, test: Test) -> CheckResult | None:
         """The first result of those kernels on which it is to hold that is another one."""
-        checker = Checker(test, self.limits)
+        checker = Checker(test, self.limits, self.search)
         results = (checker.check(kernel) for kernel in self.holds_on)
         return next((found for found in results if found.verdict is not Verdict.HOLDS), None)
 
@@ -116,11 +119,11 @@ class StillViolated:
             return Verdict.HOLDS
         if check in test.unchecked:
             return Verdict.HOLDS
-        return verdict_of(test, self.kernel, check, self.limits)
+        return verdict_of(test, self.kernel, check, self.limits, self.search)
 
     def rerun(self, test: Test) -> CheckResult:
         """The result on the kernel, with every execution looked at."""
-        return Checker(test, self.limits).check(self.kernel)
+        return Checker(test, self.limits, self.search).check(self.kernel)
 
 
 def empty(test: Test) -> Test:

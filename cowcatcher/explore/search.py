@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from cowcatcher.explore.checks import CHECK_BITS, broken_in_state, promise_held
+from cowcatcher.explore.checks import unbalanced as is_unbalanced
 from cowcatcher.explore.successors import Stepper
+from cowcatcher.kernels import Kernel
 from cowcatcher.state import Machine
+
+#: (task, state that its step led to), from the first step on.
+Way: TypeAlias = list[tuple[int, bytes]]
 
 #: Rough cost of one stored state beside its bytes: dictionary entry, list slots, object headers.
 _OVERHEAD = 220
@@ -17,15 +23,23 @@ _LOOK_EVERY = 2048
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a search gives up; what it has found by then stands, what it has not found is *could not tell*."""
+    """Where a search gives up; what it has found by then stands, what it has not found is *could not tell*.
+
+    ``states`` is for the interpreter; compiled code goes on for as long as there is memory, or to its own limit.
+    """
 
     states: int = 2_000_000
     seconds: float = 600.0
     memory: int = 4 << 30  # bytes, as estimated from the states stored
+    compiled_states: int | None = None
+
+    @property
+    def states_reached(self) -> str:
+        return f"the limit of {self.states:,} states"
 
     def reached(self, states: int, started: float, size: int) -> str:
         if states >= self.states:
-            return f"the limit of {self.states:,} states"
+            return self.states_reached
         if time.monotonic() - started > self.seconds:
             return f"the limit of {self.seconds:g} seconds"
         if states * (size + _OVERHEAD) > self.memory:
@@ -52,14 +66,95 @@ class Exploration:
     stopped: str = ""  # why the search did not finish; empty if it did
     covered: int = 0  # where it stopped, every execution of at most so many steps had been judged
 
-    def path(self, state: int) -> list[tuple[int, bytes]]:
-        """(task, state) from the first step to ``state``: a shortest way."""
-        steps: list[tuple[int, bytes]] = []
+    engine: ClassVar[str] = "interpreted"
+    chance_of_a_miss: ClassVar[float] = 0.0
+    questions: ClassVar[frozenset[str] | None] = None
+
+    @property
+    def n_states(self) -> int:
+        return len(self.states)
+
+    def endings(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        return ((i, self.states[self.finals[i]]) for i in range(start, len(self.finals)))
+
+    def ways(self, endings: Sequence[int]) -> list[Way]:
+        return [self.path(self.finals[i]) for i in endings]
+
+    def way_to_broken(self, check: str) -> Way:
+        at, task, following = self.broken[check]
+        return [*self.path(at), (task, following)]
+
+    def unbalanced(self, m: Machine) -> Way | None:
+        return next((self.path(i) for i in self.finals if is_unbalanced(m, self.states[i])), None)
+
+    def path(self, state: int) -> Way:
+        """A shortest way to a state."""
+        steps: Way = []
         while self.parent[state] >= 0:
             steps.append((self.task[state], self.states[state]))
             state = self.parent[state]
         steps.reverse()
         return steps
+
+
+class Explored(Protocol):
+    """What any search leaves for a verdict; an ``Exploration`` says what the fields mean.
+
+    ``broken`` has the checks that were found broken as its keys. Endings are the states in which the test is over,
+    numbered from 0 in order of distance. ``questions``: what the kernel was asked, where facts and answers were not
+    recorded. ``chance_of_a_miss`` is the probability that any state was taken for another one.
+    """
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def chance_of_a_miss(self) -> float: ...
+    @property
+    def questions(self) -> frozenset[str] | None: ...
+    @property
+    def n_states(self) -> int: ...
+    @property
+    def transitions(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def stopped(self) -> str: ...
+    @property
+    def covered(self) -> int: ...
+    @property
+    def moved(self) -> set[int]: ...
+    @property
+    def promised(self) -> bool: ...
+    @property
+    def broken(self) -> Mapping[str, Any]: ...
+
+    def endings(self, start: int = 0) -> Iterator[tuple[int, bytes]]: ...
+    def ways(self, endings: Sequence[int]) -> list[Way]: ...
+    def way_to_broken(self, check: str) -> Way: ...
+    def unbalanced(self, m: Machine) -> Way | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is searched: a machine on a kernel, where it begins, and which tasks are the kernel's own."""
+
+    m: Machine
+    kernel: Kernel
+    initial: bytes
+    kernel_tasks: frozenset[int]
+
+
+class Searcher(Protocol):
+    """A search that verdicts can be made from. It need not ask what would be ``enough``."""
+
+    def __call__(
+        self, subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None
+    ) -> Explored: ...
+
+
+def interpreted(subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None) -> Exploration:
+    """``search`` as any other search is called: the kernel's answers are in the machine."""
+    return search(subject.m, subject.initial, subject.kernel_tasks, limits, enough)
 
 
 def search(

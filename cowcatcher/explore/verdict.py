@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cowcatcher.explore import claims as cl
-from cowcatcher.explore.checks import unbalanced
 from cowcatcher.explore.claims import Value
-from cowcatcher.explore.footprint import Asked, answers_alike, recording
+from cowcatcher.explore.footprint import answers_alike, recording
 from cowcatcher.explore.program import NotModelled, Program, compile_test, initial_state
-from cowcatcher.explore.search import Exploration, Limits, search
+from cowcatcher.explore.search import Explored, Limits, Searcher, Subject, Way, interpreted
 from cowcatcher.kernels import Kernel, UnknownKernel, kernel_range
 from cowcatcher.litmus.ast import Claim, Expect, Test
 from cowcatcher.litmus.statements import CHECKS
@@ -74,16 +73,19 @@ class CheckResult:
     finals: int = 0
     seconds: float = 0.0
     same_as: str = ""  # the kernel whose search this result was taken from: it gave the same answers throughout
+    engine: str = "interpreted"  # or "compiled"
+    chance_of_a_miss: float = 0.0  # that any state was taken for another one: not 0 if fingerprints were compared
 
     def violated_checks(self) -> set[str]:
         return {v.name for v in self.violations if v.kind == "check"}
 
 
 @dataclass(slots=True)
-class _Explored:
-    kernel: Kernel
-    asked: Asked
+class _Earlier:
+    """A result, and whether it is another kernel's, too."""
+
     result: CheckResult
+    alike: Callable[[Kernel], bool]
 
 
 @dataclass(slots=True)
@@ -92,9 +94,10 @@ class Checker:
 
     test: Test
     limits: Limits = field(default_factory=Limits)
+    search: Searcher = interpreted
     program: Program | None = None
     not_modelled: str = ""
-    _explored: list[_Explored] = field(default_factory=list)
+    _earlier: list[_Earlier] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         try:
@@ -106,17 +109,29 @@ class Checker:
         """The verdict on ``kernel``."""
         if self.program is None:
             return CheckResult(self.test, kernel, Verdict.NOT_APPLICABLE, reason=self.not_modelled)
-        for earlier in self._explored:
-            if answers_alike(kernel, earlier.asked):
-                return replace(earlier.result, kernel=kernel, seconds=0.0, same_as=earlier.kernel.name)
+        for earlier in self._earlier:
+            if earlier.alike(kernel):
+                return replace(earlier.result, kernel=kernel, seconds=0.0, same_as=earlier.result.kernel.name)
         rules, asked = recording(kernel)
         m = self.program.on(rules)
         started = time.monotonic()
-        found = search(m, bytes(initial_state(self.program, m)), kernel_tasks(self.program), self.limits)
+        initial = bytes(initial_state(self.program, m))
+        found = self.search(Subject(m, kernel, initial, kernel_tasks(self.program)), self.limits)
         result = judge(self.program, m, kernel, found)
         result = replace(result, seconds=time.monotonic() - started)
-        self._explored.append(_Explored(kernel, asked, result))
+        questions = found.questions
+        self._earlier.append(
+            _Earlier(
+                result,
+                lambda other: answers_alike(other, asked) if questions is None else _same(kernel, other, questions),
+            )
+        )
         return result
+
+
+def _same(kernel: Kernel, other: Kernel, questions: Iterable[str]) -> bool:
+    """Nothing was recorded but which questions were asked: to each of these both must have the very same answer."""
+    return all(kernel.decisions[q].answer is other.decisions[q].answer for q in questions)
 
 
 def check(test: Test, kernel: Kernel, limits: Limits | None = None) -> CheckResult:
@@ -129,9 +144,10 @@ def check_all(
     kernels: Iterable[Kernel],
     limits: Limits | None = None,
     progress: Callable[[CheckResult], None] | None = None,
+    search: Searcher = interpreted,
 ) -> list[CheckResult]:
     """One test on several kernels, in their order."""
-    checker = Checker(test, limits or Limits())
+    checker = Checker(test, limits or Limits(), search)
     results = []
     for kernel in kernels:
         results.append(checker.check(kernel))
@@ -148,21 +164,27 @@ def kernel_tasks(program: Program) -> frozenset[int]:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-def judge(program: Program, m: Machine, kernel: Kernel, found: Exploration) -> CheckResult:
+@dataclass(slots=True)
+class _Ending:
+    """All final states that differ in nothing that the test asks for; ``state`` is the nearest of them."""
+
+    number: int
+    state: bytes
+    values: dict[str, Value]
+    queries: dict[str, bool]
+    truth: list[bool]  # of each claim's condition
+    stuck: tuple[str, ...]
+    states: int = 0
+
+
+def judge(program: Program, m: Machine, kernel: Kernel, found: Explored) -> CheckResult:
     """Claims, standing checks, outcomes and vacuity of a finished (or stopped) search."""
     test = program.test
-    finals = [(i, found.states[i]) for i in found.finals]
-    values = [cl.register_values(program, m, s) for _, s in finals]
-    truth = [
-        [cl.holds(c.cond, program, m, s, v) for (_, s), v in zip(finals, values, strict=True)] for c in test.claims
-    ]
-
-    violations: list[Violation] = []
-    for claim, true in zip(test.claims, truth, strict=True):
-        violations += _judge_claim(claim, true, found, bool(found.stopped))
-    violations += _judge_checks(program, m, found, finals)
-    outcomes = _outcomes(program, m, finals, values, truth)
-    vacuous = _vacuous(program, m, found, finals, values, truth)
+    endings = _endings(program, m, found)
+    violations = _judge_claims(test.claims, endings, found)
+    violations += _judge_checks(program, m, found)
+    outcomes = _outcomes(test.claims, endings)
+    vacuous = _vacuous(program, m, found, endings)
     if violations:
         verdict = Verdict.VIOLATED
         reason = f"stopped at {found.stopped}: other outcomes and violations may be missing" if found.stopped else ""
@@ -173,37 +195,62 @@ def judge(program: Program, m: Machine, kernel: Kernel, found: Exploration) -> C
         verdict, reason = Verdict.HOLDS, ""
     return CheckResult(
         test, kernel, verdict, tuple(violations), outcomes, vacuous, reason,
-        len(found.states), found.transitions, found.depth, len(finals),
+        found.n_states, found.transitions, found.depth, sum(e.states for e in endings),
+        engine=found.engine, chance_of_a_miss=found.chance_of_a_miss,
     )  # fmt: skip
 
 
-def _judge_claim(claim: Claim, true: list[bool], found: Exploration, stopped: bool) -> list[Violation]:
+def _endings(program: Program, m: Machine, found: Explored) -> list[_Ending]:
+    """Final states are many, ways to end are few: each is worked out once. In order of distance."""
     from cowcatcher.litmus import cond_text
 
-    text = f"{claim.kind} {cond_text(claim.cond)}"
-    if claim.kind == "sometimes":
-        return [] if any(true) or stopped else [Violation("claim", claim.kind, text, ())]
-    bad = claim.kind == "never"
-    for position, holds in enumerate(true):
-        if holds == bad:
-            return [Violation("claim", claim.kind, text, _witness(found.path(found.finals[position])))]
-    return []
+    queries = {cond_text(q): q for c in program.test.claims for q in cl.queries_of(c.cond)}
+    parts = [slice(m.regs, m.inherited)]
+    parts += [slice(t + T_PC, t + T_PHASE + 1) for t in range(m.tasks, m.tasks + m.n_tasks * TASK_SIZE, TASK_SIZE)]
+    parts.append(slice(m.procs, m.mms))
+    table: dict[tuple[object, ...], _Ending] = {}
+    for number, state in found.endings():
+        answers = tuple(cl.holds(q, program, m, state, {}) for q in queries.values())
+        key = (*(state[part] for part in parts), answers)
+        seen = table.get(key)
+        if seen is None:
+            values = cl.register_values(program, m, state)
+            truth = [cl.holds(c.cond, program, m, state, values) for c in program.test.claims]
+            seen = table[key] = _Ending(
+                number, state, values, dict(zip(queries, answers, strict=True)), truth, _stuck(program, m, state)
+            )
+        seen.states += 1
+    return list(table.values())
 
 
-def _judge_checks(program: Program, m: Machine, found: Exploration, finals: list[tuple[int, bytes]]) -> list[Violation]:
+def _judge_claims(claims: Sequence[Claim], endings: Sequence[_Ending], found: Explored) -> list[Violation]:
+    from cowcatcher.litmus import cond_text
+
+    violations: list[Violation] = []
+    failing: list[int] = []  # the nearest ending that violates it, for each but the last kind of claim
+    for place, claim in enumerate(claims):
+        text = f"{claim.kind} {cond_text(claim.cond)}"
+        if claim.kind == "sometimes":
+            if not found.stopped and not any(e.truth[place] for e in endings):
+                violations.append(Violation("claim", claim.kind, text, ()))
+            continue
+        bad = [e.number for e in endings if e.truth[place] == (claim.kind == "never")]
+        if bad:
+            failing.append(min(bad))
+            violations.append(Violation("claim", claim.kind, text, ()))
+    ways = iter(found.ways(failing) if failing else [])
+    return [v if v.name == "sometimes" else replace(v, witness=_witness(next(ways))) for v in violations]
+
+
+def _judge_checks(program: Program, m: Machine, found: Explored) -> list[Violation]:
     violations = []
     for name in CHECKS:
         if name in program.test.unchecked:
             continue
         if name in found.broken:
-            at, task, following = found.broken[name]
-            witness = _witness([*found.path(at), (task, following)])
-            violations.append(Violation("check", name, CHECK_TEXT[name], witness))
-        if name == "balanced":
-            for i, state in finals:
-                if unbalanced(m, state):
-                    violations.append(Violation("check", name, CHECK_TEXT[name], _witness(found.path(i))))
-                    break
+            violations.append(Violation("check", name, CHECK_TEXT[name], _witness(found.way_to_broken(name))))
+        if name == "balanced" and (way := found.unbalanced(m)) is not None:
+            violations.append(Violation("check", name, CHECK_TEXT[name], _witness(way)))
     return violations
 
 
@@ -215,33 +262,27 @@ CHECK_TEXT = {
 }
 
 
-def _witness(path: list[tuple[int, bytes]]) -> tuple[Step, ...]:
-    return tuple(Step(task, state) for task, state in path)
+def _witness(way: Way) -> tuple[Step, ...]:
+    return tuple(Step(task, state) for task, state in way)
 
 
-def _outcomes(
-    program: Program,
-    m: Machine,
-    finals: list[tuple[int, bytes]],
-    values: list[dict[str, Value]],
-    truth: list[list[bool]],
-) -> tuple[Outcome, ...]:
-    from cowcatcher.litmus import cond_text
-
-    queries = {cond_text(q): q for c in program.test.claims for q in cl.queries_of(c.cond)}
+def _outcomes(claims: Sequence[Claim], endings: Sequence[_Ending]) -> tuple[Outcome, ...]:
+    """Endings that look alike from outside, though not every actor need stand at the same place."""
     table: dict[tuple[object, ...], Outcome] = {}
-    for position, ((_, state), registers) in enumerate(zip(finals, values, strict=True)):
-        answers = {text: cl.holds(q, program, m, state, registers) for text, q in queries.items()}
-        stuck = _stuck(program, m, state)
+    for ending in endings:
         good = all(
-            true[position] == (claim.kind == "always")
-            for claim, true in zip(program.test.claims, truth, strict=True)
+            true == (claim.kind == "always")
+            for claim, true in zip(claims, ending.truth, strict=True)
             if claim.kind != "sometimes"
         )
-        key = (*registers.values(), *answers.values(), stuck)
+        key = (*ending.values.values(), *ending.queries.values(), ending.stuck)
         seen = table.get(key)
         table[key] = Outcome(
-            registers, answers, stuck, (seen.states if seen else 0) + 1, good and (not seen or seen.good)
+            ending.values,
+            ending.queries,
+            ending.stuck,
+            (seen.states if seen else 0) + ending.states,
+            good and (not seen or seen.good),
         )
     return tuple(sorted(table.values(), key=lambda o: (str(list(o.registers.values())), str(o.queries), o.stuck)))
 
@@ -261,24 +302,21 @@ def _stuck(program: Program, m: Machine, state: bytes) -> tuple[str, ...]:
     return tuple(stuck)
 
 
-def _vacuous(
-    program: Program, m: Machine, found: Exploration, finals: list[tuple[int, bytes]],
-    values: list[dict[str, Value]], truth: list[list[bool]],
-) -> tuple[str, ...]:  # fmt: skip
+def _vacuous(program: Program, m: Machine, found: Explored, endings: Sequence[_Ending]) -> tuple[str, ...]:
     """Reasons why something held without having been put to the test."""
     from cowcatcher.litmus import cond_text
 
     if found.stopped:
         return ()
     reasons = []
-    if not finals:
+    if not endings:
         reasons.append("no execution ever ends, so no claim was evaluated")
     for claim in program.test.claims:
         for name in sorted(set(cl.registers_of(claim.cond))):
-            if finals and all(v[name] is None for v in values):
+            if endings and all(e.values[name] is None for e in endings):
                 reasons.append(f"{claim.kind} {cond_text(claim.cond)}: {name} is never assigned")
         for premise in cl.premises_of(claim.cond):
-            if not any(cl.holds(premise, program, m, s, v) for (_, s), v in zip(finals, values, strict=True)):
+            if not any(cl.holds(premise, program, m, e.state, e.values) for e in endings):
                 reasons.append(f"{claim.kind} {cond_text(claim.cond)}: {cond_text(premise)} never happens")
     if (
         program.names.pins
