@@ -17,6 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from cowcatcher import state
+from cowcatcher.compiled import context, source
 from cowcatcher.compiled import expand as expand_module
 from cowcatcher.compiled.source import Shadows, answer_body
 from cowcatcher.engine import words
@@ -61,31 +62,72 @@ def answers(extra: Iterable[Decision] = ()) -> dict[str, list[Decision]]:
     """Every known answer to each question, and a user's own: what a compiled model can choose from."""
     found: dict[str, list[Decision]] = {question: [] for question in QUESTIONS}
     for decision in [*all_decisions(), *extra]:
-        if decision.name not in [d.name for d in found[decision.question]]:
+        if all(d.answer is not decision.answer for d in found[decision.question]):
             found[decision.question].append(decision)
     return found
 
 
+class CannotCompile(Exception):
+    """A decision that uses more than numbers; the message names it."""
+
+
 def _ask(question: str, decisions: list[Decision]) -> Any:
-    """``ask_QUESTION(m, facts)``: the answer whose number the machine's record has."""
-    facts: list[str] = []
+    """``ask_QUESTION(m, facts)``: the answer whose number the machine's record has. It notes that it was asked."""
     names: dict[str, Any] = {}
-    tests = []
+    function = _function(["m", *_facts(decisions[0])], f"if not m.asked_{question}:\n    m.asked_{question} = 1")
     for number, decision in enumerate(decisions):
-        answer = decision.answer
-        code = answer.__code__
-        facts = [f"fact_{i}" for i in range(code.co_argcount)]
-        names |= {f"{name}_{number}": value for name, value in answer.__globals__.items() if isinstance(value, int)}
-        body = answer_body(cast(FunctionType, answer), dict(zip(code.co_varnames, facts, strict=False)), f"_{number}")
         test = ast.parse(f"if m.answer_{question} == {number}: pass").body[0]
         assert isinstance(test, ast.If)
-        test.body = body
-        tests.append(test)
-    function = ast.parse(f"def ask({', '.join(['m', *facts])}):\n    return 0").body[0]
+        test.body = _answer(decision, number, names)
+        function.body.append(test)
+    return compile_function(_executed(function, f"<answers to {question}>", names))
+
+
+def _facts(decision: Decision) -> list[str]:
+    return [f"fact_{i}" for i in range(decision.answer.__code__.co_argcount)]
+
+
+def _answer(decision: Decision, number: int, names: dict[str, Any]) -> list[ast.stmt]:
+    """The statements of an answer; the numbers that its file names go to ``names``, under names of their own."""
+    code = decision.answer.__code__
+    known = {name: value for name, value in decision.answer.__globals__.items() if isinstance(value, int)}
+    names |= {f"{name}_{number}": value for name, value in known.items()}
+    own = {name: f"{name}_{number}" for name in (*known, *code.co_varnames)}
+    return answer_body(
+        cast(FunctionType, decision.answer), own | dict(zip(code.co_varnames, _facts(decision), strict=False))
+    )
+
+
+def _function(arguments: list[str], first: str) -> ast.FunctionDef:
+    function = ast.parse(f"def ask({', '.join(arguments)}):\n    pass").body[0]
     assert isinstance(function, ast.FunctionDef)
-    function.body = [*tests, *function.body]
-    exec(compile(ast.fix_missing_locations(ast.Module([function], [])), f"<answers to {question}>", "exec"), names)
-    return compile_function(names["ask"])
+    function.body = ast.parse(first).body
+    return function
+
+
+def _executed(function: ast.FunctionDef, file: str, names: dict[str, Any]) -> Any:
+    function.body.append(ast.Return(ast.Constant(0)))
+    exec(compile(ast.fix_missing_locations(ast.Module([function], [])), file, "exec"), names)
+    return names["ask"]
+
+
+def require_compilable(decision: Decision) -> None:
+    """Compile a user's decision alone, which takes a moment, so that what is wrong with it can be said by its name.
+
+    Raises CannotCompile.
+    """
+    names: dict[str, Any] = {}
+    try:
+        function = _function(_facts(decision), "pass")
+        function.body += _answer(decision, 0, names)
+        alone = numba.njit(**OPTIONS)(_executed(function, f"<{decision.name}>", names))
+        alone.compile((types.int64,) * len(_facts(decision)))
+    except (numba.core.errors.NumbaError, NameError, AssertionError, SyntaxError, OSError, TypeError) as why:
+        said = next((line.strip() for line in str(why).splitlines() if "rror" in line or "nsupported" in line), "")
+        raise CannotCompile(
+            f"the decision '{decision.name}' cannot be compiled{': ' + said if said else ''}; "
+            "it may use numbers, comparisons, min, max and abs, and no other functions"
+        ) from why
 
 
 def _dispatch(name: str, numbered: Iterable[tuple[int, Any]]) -> Any:
@@ -110,7 +152,22 @@ def byte_at(typingctx, pointer, place):  # type: ignore[no-untyped-def]
     return types.int64(types.CPointer(types.uint8), place), codegen
 
 
-ENGINE = {"beyond": words.beyond, "copy_state": words.copy_state, "byte_at": byte_at}
+@intrinsic
+def fetch_add(typingctx, address, more):  # type: ignore[no-untyped-def]
+    """Add to the 64-bit number at an address, whichever threads do so at a time; what it was before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        more = context.cast(builder, args[1], signature.args[1], types.int64)
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], word.as_pointer()), more, "monotonic")
+
+    return types.int64(types.int64, more), codegen
+
+
+ENGINE = {
+    "beyond": words.beyond, "copy_state": words.copy_state, "byte_at": byte_at, "bytes_at": words.bytes_at,
+    "load_word": words.load_word, "fetch_add": fetch_add,
+}  # fmt: skip
 
 
 def shadows_of_model(extra: Iterable[Decision] = ()) -> Shadows:
@@ -126,7 +183,7 @@ def shadows_of_model(extra: Iterable[Decision] = ()) -> Shadows:
         module = sys.modules[f"cowcatcher.{name}"]
         shadows.add(module, only=["wait_process"] if name == "explore.steps" else None)
     shadows.add(canonical)
-    shadows.add(checks, only=["broken_in_state", "promise_held", "_leads_to"])
+    shadows.add(checks, only=["broken_in_state", "promise_held", "left_over", "_leads_to", "_counts_left"])
     return shadows
 
 
@@ -145,7 +202,8 @@ def expand_of_model(extra: Iterable[Decision] = (), pair: bool = False) -> Any:
         ((i, shadow(f)) for i, f in enumerate(steps.PHASE_STEPS) if f is not steps._not_a_phase),
     )
     names["canonicalize"] = shadow(canonical.canonicalize)
-    names["broken_in_state"] = shadow(checks.broken_in_state)
+    for check in (checks.broken_in_state, checks.promise_held, checks.left_over):
+        names[check.__name__] = shadow(check)
     for name, function in vars(expand_module).items():
         if isinstance(function, FunctionType) and function.__module__ == expand_module.__name__:
             names[name] = compile_function(FunctionType(function.__code__, names))
@@ -157,8 +215,18 @@ def source_of(decision: Decision) -> str:
     return inspect.getsource(decision.answer)
 
 
+def numbers_of(decision: Decision) -> list[tuple[str, int]]:
+    """What its file calls numbers: a part of what the compiled answer is made of."""
+    names = decision.answer.__code__.co_names
+    return [(n, v) for n in names if isinstance(v := decision.answer.__globals__.get(n), int)]
+
+
 def sources() -> list[Path]:
     """Every file that compiled code depends on."""
     package = Path(state.__file__).parent
-    rooms = [package / room for room in ("mm", "device", "kernels", "explore", "compiled")]
-    return [package / "state.py", *(path for room in rooms for path in sorted(room.glob("*.py")))]
+    rooms = [package / room for room in ("mm", "device", "kernels")]
+    modules = (state, canonical, checks, steps, expand_module, context, source, sys.modules[__name__])
+    return [
+        *(Path(str(module.__file__)) for module in modules),
+        *(path for room in rooms for path in sorted(room.glob("*.py"))),
+    ]

@@ -40,10 +40,15 @@ RECORD = np.dtype(
         ("regions", "i8", (MAX_PAGES, 2)),
         ("cached", "i8", (MAX_PAGES,)),
         ("hugetlb", "i8", (MAX_PAGES,)),
+        ("endings", "i8"),  # address of a count, and then of the states in which the test is over; 0 for none
+        ("endings_room", "i8"),
+        ("targets", "i8"),  # address of states that are looked for among those
+        ("n_targets", "i8"),
         ("n_pfn_fields", "i8"),
         ("pfn_fields", "i8", (MAX_PFN_FIELDS,)),
     ]
-    + [(f"answer_{question}", "i8") for question in QUESTIONS],
+    + [(f"answer_{question}", "i8") for question in QUESTIONS]
+    + [(f"asked_{question}", "i8") for question in QUESTIONS],  # by what has been executed with this record
     align=True,
 )
 
@@ -95,9 +100,14 @@ def context(
     record["begins"] = 1
     record["stay"] = 128 if hunts else 0
     for question in QUESTIONS:
-        names = [decision.name for decision in answers[question]]
-        record[f"answer_{question}"] = names.index(kernel.decisions[question].name)
+        known = [decision.answer for decision in answers[question]]
+        record[f"answer_{question}"] = known.index(kernel.decisions[question].answer)
     return record
+
+
+def asked(record: Any) -> frozenset[str]:
+    """The questions that were put to the kernel so far."""
+    return frozenset(question for question in QUESTIONS if record[f"asked_{question}"])
 
 
 def stride(m: Machine) -> int:

@@ -41,6 +41,11 @@ from cowcatcher.state import (
 STAY = 128
 #: Said of a state in which the test is over.
 FINAL = 64
+#: Where single tests are checked, a state is also said, from this bit on, to break standing checks by itself; from the
+#: next, that in it the test is over and unbalanced, that a pin is held that promises something, that it is one of the
+#: states looked for; and which of the kernel's own tasks can act. Flags of a step have no such bits.
+STATE_BREAKS, UNBALANCED, PROMISE, TARGET, KERNEL_ACTS = 8, 11, 12, 13, 29
+MOST_TARGETS = KERNEL_ACTS - TARGET
 
 #: Where a chooser stands that does nothing: so far past its end. (A thread that exec ended stands at its end.)
 IDLE = 1
@@ -105,13 +110,14 @@ def has_exited(m, s, t):
 def expand(m, state, out, fps, labels, flags):
     """Every step that can happen next. Labels: task * 256 + statement.
 
-    Returns the number of steps, and from bit 16 on what is to be said of the state itself: standing checks that it
-    breaks, and FINAL if only the idle kernel can act. A hunt goes no further from a broken state, and puts what has
-    begun before what begins: so a step's number does not depend on whether anything may begin.
+    Returns the number of steps, and from bit 16 on what is to be said of the state itself: in a hunt standing checks
+    that it breaks, and it goes no further from there; FINAL if only the idle kernel can act; and see STATE_BREAKS.
+    A hunt puts what has begun before what begins, so a step's number does not depend on whether anything may begin.
     """
-    broken = broken_in_state(m, state)
-    if broken and m.hunts:
-        return broken << 16
+    said = broken_in_state(m, state)
+    if said and m.hunts:
+        return said << 16
+    said <<= STATE_BREAKS
     n = 0
     final = FINAL
     for place in range(2 * m.n_tasks if m.hunts else m.n_tasks):
@@ -152,9 +158,40 @@ def expand(m, state, out, fps, labels, flags):
                 labels[n] = index * 256 + pc
                 flags[n] = finish_step(m, s, t, index, pc) | (m.stay if goes_on else 0)
                 n += 1
-                if not m.is_kernel[index]:
+                if m.is_kernel[index]:
+                    said |= 1 << (KERNEL_ACTS + index)
+                else:
                     final = 0
-    return n | (broken | final) << 16
+    if m.hunts:
+        return n | final << 16
+    if promise_held(m, state):
+        said |= 1 << PROMISE
+    if final:
+        said |= ending(m, state, beyond(out, n * m.stride))
+    return n | (said | final) << 16
+
+
+def ending(m, state, scratch):
+    """The test is over in this state, which is kept. What there is to say of it."""
+    said = 0
+    copy_state(scratch, state, m.stride)
+    if left_over(m, scratch):
+        said |= 1 << UNBALANCED
+    if m.endings:
+        place = fetch_add(m.endings, 1)
+        if place < m.endings_room:
+            copy_state(bytes_at(m.endings + 8 + place * m.stride), state, m.stride)
+    for number in range(m.n_targets):
+        if same_state(m, bytes_at(m.targets + number * m.stride), state):
+            said |= 1 << (TARGET + number)
+    return said
+
+
+def same_state(m, a, b):
+    for word in range(m.stride >> 3):
+        if load_word(a, word << 3) != load_word(b, word << 3):
+            return 0
+    return 1
 
 
 # --- two kernels side by side -----------------------------------------------------------------------------------------

@@ -124,23 +124,22 @@ def functions_of(module: ModuleType) -> tuple[str, dict[str, ast.FunctionDef]]:
 
 
 class _Rename(ast.NodeTransformer):
-    def __init__(self, facts: Mapping[str, str], suffix: str) -> None:
-        self.facts = facts
-        self.suffix = suffix
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Name(self.facts.get(node.id, node.id + self.suffix), node.ctx)
+        return ast.Name(self.names.get(node.id, node.id), node.ctx)
 
 
-def answer_body(answer: FunctionType, facts: Mapping[str, str], suffix: str) -> list[ast.stmt]:
-    """The statements of a decision's function, its facts renamed and every other name with a suffix.
+def answer_body(answer: FunctionType, names: Mapping[str, str]) -> list[ast.stmt]:
+    """The statements of a decision's function under other names.
 
     So the answers to one question can stand in one function, each under its own condition.
     """
     tree = ast.parse(textwrap.dedent(inspect.getsource(answer))).body[0]
     assert isinstance(tree, ast.FunctionDef)
     body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
-    return [_Rename(facts, suffix).visit(statement) for statement in body]
+    return [_Rename(names).visit(statement) for statement in body]
 
 
 class Shadows:

@@ -21,12 +21,17 @@ _WIDTHS = (256, 1024, 4096)
 
 @cache
 def _compiled(extra: tuple[Decision, ...], pair: bool) -> tuple[Any, str]:
-    words = [(d.question, d.name, build.source_of(d)) for d in extra]
+    for decision in extra:
+        build.require_compilable(decision)
+    words = [(d.question, d.name, build.source_of(d), build.numbers_of(d)) for d in extra]
     return build.expand_of_model(extra, pair), digest_of(build.sources(), "pair" if pair else "one", *words)
 
 
 def space_of(m: Machine, kernel: Kernel, initial: bytes, kernel_tasks: frozenset[int], hunts: bool) -> Space:
-    """Every interleaving of the machine's programs; in a hunt, of all programs of its alphabet."""
+    """Every interleaving of the machine's programs; in a hunt, of all programs of its alphabet.
+
+    Raises TooLarge and CannotCompile.
+    """
     extra = _own(kernel)
     expand, digest = _compiled(extra, False)
     record = context(m, kernel, build.answers(extra), kernel_tasks, hunts)
@@ -46,7 +51,7 @@ def pair_space_of(m: Machine, kernels: Sequence[Kernel], initial: Sequence[bytes
 def _own(kernel: Kernel) -> tuple[Decision, ...]:
     """The answers of this kernel that are not among the known ones: a user's."""
     known = build.answers()
-    return tuple(d for d in kernel.decisions.values() if d.name not in [k.name for k in known[d.question]])
+    return tuple(d for d in kernel.decisions.values() if all(d.answer is not k.answer for k in known[d.question]))
 
 
 def _width(m: Machine) -> int:
