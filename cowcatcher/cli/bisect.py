@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 
-from cowcatcher.cli import inputs, screen
+from cowcatcher.cli import engines, inputs, screen
 from cowcatcher.cli.parser import FINE, UNSURE, add_limits
 from cowcatcher.kernels import LINE, select
 
@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     inputs.add_decision_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document")
     add_limits(parser)
+    engines.add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,8 +41,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = select(args.kernel) if args.kernel else LINE
     kernels = [*chosen, *([chosen[-1].with_decisions(*decisions)] if decisions else [])]
     limits = inputs.limits_of(args)
-    results = check_all(test, kernels, limits)
-    doc = bisect_document(test, kernels, results, bisect(test, kernels, limits))
+    search = engines.search_of(args)
+    results = check_all(test, kernels, limits, search=search)
+    doc = bisect_document(test, kernels, results, bisect(test, kernels, limits, search))
     if args.json:
         screen.write_json(doc)
     else:

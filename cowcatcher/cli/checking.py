@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from cowcatcher.cli.inputs import in_order
 from cowcatcher.cli.screen import Progress
-from cowcatcher.explore.search import Limits
+from cowcatcher.explore.search import Limits, Searcher, interpreted
 from cowcatcher.explore.verdict import Checker
 from cowcatcher.kernels import Kernel
 from cowcatcher.litmus.ast import Test
@@ -21,7 +21,7 @@ Work: TypeAlias = Sequence[tuple[Test, tuple[Kernel, ...]]]
 _ALONE = 5.0
 
 
-def check_work(work: Work, limits: Limits, jobs: int | None = None) -> Record:
+def check_work(work: Work, limits: Limits, jobs: int | None = None, search: Searcher = interpreted) -> Record:
     """The document of everything found. Ctrl-C ends the work and not the report."""
     progress = Progress()
     found: list[list[Record]] = [[] for _ in work]
@@ -31,9 +31,9 @@ def check_work(work: Work, limits: Limits, jobs: int | None = None) -> Record:
     try:
         for number, (test, kernels) in enumerate(work):
             if processes > 1 and len(work) - number > 1 and time.monotonic() - started > _ALONE:
-                _spread(work, number, limits, processes, found, progress)
+                _spread(work, number, limits, processes, found, progress, search)
                 break
-            for result in _results(test, kernels, limits):
+            for result in _results(test, kernels, limits, search):
                 found[number].append(result)
                 progress.show(f"{number + 1}/{len(work)} {test.name} {result['kernel']}")
     except KeyboardInterrupt:
@@ -43,25 +43,26 @@ def check_work(work: Work, limits: Limits, jobs: int | None = None) -> Record:
     return check_document(tests, in_order([k for _, kernels in work for k in kernels]), limits, interrupted)
 
 
-def _results(test: Test, kernels: Sequence[Kernel], limits: Limits) -> Iterator[Record]:
-    checker = Checker(test, limits)
+def _results(test: Test, kernels: Sequence[Kernel], limits: Limits, search: Searcher) -> Iterator[Record]:
+    checker = Checker(test, limits, search)
     for kernel in kernels:
         yield result_record(checker.check(kernel), checker.program)
 
 
 # --- several processes ------------------------------------------------------------------------------------------------
 
-_shared: tuple[Work, Limits] | None = None
+_shared: tuple[Work, Limits, Searcher] | None = None
 
 
 def _spread(
-    work: Work, first: int, limits: Limits, processes: int, found: list[list[Record]], progress: Progress
-) -> None:
+    work: Work, first: int, limits: Limits, processes: int, found: list[list[Record]], progress: Progress,
+    search: Searcher,
+) -> None:  # fmt: skip
     """The tests from ``first`` on, each by whichever process is free: forked, so only a test's number is sent there."""
     import multiprocessing
 
     global _shared
-    _shared = work, limits
+    _shared = work, limits, search
     left = range(first, len(work))
     pool = multiprocessing.get_context("fork").Pool(min(processes, len(left)), _leave_interrupts_to_parent)
     try:
@@ -76,9 +77,9 @@ def _spread(
 
 def _one(number: int) -> tuple[int, list[Record]]:
     assert _shared is not None
-    work, limits = _shared
+    work, limits, search = _shared
     test, kernels = work[number]
-    return number, list(_results(test, kernels, limits))
+    return number, list(_results(test, kernels, limits, search))
 
 
 def _leave_interrupts_to_parent() -> None:

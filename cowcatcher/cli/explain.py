@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 
-from cowcatcher.cli import inputs, screen
+from cowcatcher.cli import engines, inputs, screen
 from cowcatcher.cli.parser import FINE, UNSURE, Problem, add_limits
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict, Violation
 
@@ -35,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="every step, every change, every question")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     add_limits(parser)
+    engines.add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     test = inputs.one_test([args.test])
     kernel = inputs.one_kernel(args.kernel, inputs.decisions_from(args.decision))
     limits = inputs.limits_of(args)
-    checker = Checker(test, limits)
+    search = engines.search_of(args)
+    checker = Checker(test, limits, search)
     result = checker.check(kernel)
     violation = _wanted(result, args.check)
     program = checker.program
@@ -59,9 +61,11 @@ def run(args: argparse.Namespace) -> int:
         violation,
         initial_picture(program, kernel) if program else {},
         trace(program, kernel, violation.witness) if program and violation else [],
-        cures(test, kernel, limits),
-        guards(test, kernel, limits),
-        nearest(test, kernel, Verdict.VIOLATED if holds else Verdict.HOLDS, limits) if violation or holds else None,
+        cures(test, kernel, limits, search),
+        guards(test, kernel, limits, search),
+        nearest(test, kernel, Verdict.VIOLATED if holds else Verdict.HOLDS, limits, search)
+        if violation or holds
+        else None,
     )
     if args.json:
         screen.write_json(doc)

@@ -124,8 +124,9 @@ def decisions_from(files: Sequence[str]) -> tuple[Decision, ...]:
 def limits_of(args: argparse.Namespace) -> Limits:
     default = Limits()
     return Limits(
-        args.max_states or default.states, args.max_seconds or default.seconds, args.max_memory or default.memory
-    )
+        args.max_states or default.states, args.max_seconds or default.seconds, args.max_memory or default.memory,
+        args.max_states,
+    )  # fmt: skip
 
 
 def in_order(kernels: Sequence[Kernel]) -> list[Kernel]:

@@ -87,7 +87,9 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Where a search gives up; each is for one test on one kernel."""
     group = parser.add_argument_group("limits", "for one test on one kernel; past them the answer is 'could not tell'")
-    group.add_argument("--max-states", type=number, metavar="N", help="states (default: 2,000,000)")
+    group.add_argument(
+        "--max-states", type=number, metavar="N", help="states (default: 2,000,000; compiled, what memory holds)"
+    )
     group.add_argument("--max-seconds", type=seconds, metavar="S", help="seconds (default: 600)")
     group.add_argument("--max-memory", type=memory, metavar="M", help="memory, such as 512M or 4G (default: 4G)")
 

@@ -27,10 +27,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from cowcatcher.cli import inputs, screen
+from cowcatcher.cli import engines, inputs, screen
 from cowcatcher.cli.parser import UNSURE, Problem, add_limits, positive
 from cowcatcher.explore.same import StillViolated, by_rule, empty, expecting, focused, needed
-from cowcatcher.explore.search import Limits
+from cowcatcher.explore.search import Limits, Searcher
 from cowcatcher.explore.shrink import Shrunk, shrink, size_of
 from cowcatcher.explore.verdict import Checker, CheckResult, Verdict, Violation
 from cowcatcher.kernels import Kernel, select
@@ -60,6 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", "-o", metavar="FILE", help="write the test there, named after the file")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     add_limits(parser)
+    engines.add_engine_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,9 +70,11 @@ def run(args: argparse.Namespace) -> int:
     test = _as_called(original, args.output)
     kernel = inputs.one_kernel(args.kernel, inputs.decisions_from(args.decision))
     limits = inputs.limits_of(args)
-    violation = _wanted(test, Checker(test, limits).check(kernel), args)
+    search = engines.search_of(args)
+    violation = _wanted(test, Checker(test, limits, search).check(kernel), args)
     focus = focused(test, violation)
-    keeps = StillViolated(violation, kernel, _holds_on(focus, violation, kernel, args.holds_on, limits), limits)
+    holds_on = _holds_on(focus, violation, kernel, args.holds_on, limits, search)
+    keeps = StillViolated(violation, kernel, holds_on, limits, search)
     _must_hold(focus, keeps)
     found = _shrink(focus, keeps)
     result = expecting(found.test, keeps, original.name)
@@ -129,12 +132,14 @@ def _wanted(test: Test, result: CheckResult, args: argparse.Namespace) -> Violat
     return min(found, key=lambda v: (not v.witness, len(v.witness)))
 
 
-def _holds_on(test: Test, violation: Violation, kernel: Kernel, named: list[str], limits: Limits) -> tuple[Kernel, ...]:
+def _holds_on(
+    test: Test, violation: Violation, kernel: Kernel, named: list[str], limits: Limits, search: Searcher
+) -> tuple[Kernel, ...]:
     from cowcatcher.explore.guards import nearest
 
     if named:
         return tuple({k.name: k for text in named if text != "none" for k in select(text)}.values())
-    near = nearest(test, kernel, Verdict.HOLDS, limits) if violation.kind == "claim" else None
+    near = nearest(test, kernel, Verdict.HOLDS, limits, search) if violation.kind == "claim" else None
     return () if near is None else (near.kernel,)
 
 

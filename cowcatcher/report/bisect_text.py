@@ -26,7 +26,14 @@ def bisect_document(
         description=test.description,
         kernels=[kernel_record(k) for k in kernels],
         verdicts=[
-            {"kernel": r.kernel.name, "verdict": r.verdict.value, "violations": _names(r), "reason": r.reason}
+            {
+                "kernel": r.kernel.name,
+                "verdict": r.verdict.value,
+                "violations": _names(r),
+                "reason": r.reason,
+                "engine": r.engine,
+                "chance_of_a_miss": r.chance_of_a_miss,
+            }
             for r in results
         ],
         flips=[

@@ -142,7 +142,17 @@ def _effort(result: Record) -> str:
         f"{counted(result['states'], 'state')}, {counted(result['transitions'], 'step')} between them, "
         f"at most {result['depth']:,} deep, {result['seconds']:.3f} s"
     )
+    if result["engine"] == "compiled":
+        text += "; compiled" + _missed(result)
     return text + (f"; same as {result['same_as']}" if result["same_as"] else "")
+
+
+def _missed(result: Record) -> str:
+    """What comparing fingerprints leaves open, where that matters: a violation that was found is one."""
+    chance = result["chance_of_a_miss"]
+    if not chance or result["verdict"] != "holds":
+        return ""
+    return f", by fingerprints: the probability that a state was missed is at most {chance:.1g}"
 
 
 # --- one test, many kernels -------------------------------------------------------------------------------------------

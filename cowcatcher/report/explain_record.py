@@ -40,6 +40,8 @@ def explain_document(
         reason=result.reason,
         vacuous=list(result.vacuous),
         states=result.states,
+        engine=result.engine,
+        chance_of_a_miss=result.chance_of_a_miss,
         violations=[
             {"kind": v.kind, "name": v.name, "text": v.text, "depth": len(v.witness)} for v in result.violations
         ],

@@ -184,6 +184,8 @@ def _cured(later: list[Record]) -> list[str]:
 def _holds(doc: Record, style: Style) -> list[str]:
     states = counted(doc["states"], "state")
     text = f"Every interleaving was looked at ({states}): no claim and no standing check is violated."
+    if doc["chance_of_a_miss"]:
+        text += f" The probability that a state was missed is at most {doc['chance_of_a_miss']:.1g}."
     lines = wrapped(text, style.width)
     lines += [line for reason in doc["vacuous"] for line in wrapped(f"But it is vacuous: {reason}.", style.width)]
     if doc["outcomes"]:

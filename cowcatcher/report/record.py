@@ -66,6 +66,8 @@ def result_record(result: CheckResult, program: Program | None) -> Record:
         "finals": result.finals,
         "seconds": round(result.seconds, 6),
         "same_as": result.same_as or None,
+        "engine": result.engine,
+        "chance_of_a_miss": result.chance_of_a_miss,
     }
 
 
@@ -81,7 +83,12 @@ def outcome_record(outcome: Outcome) -> Record:
 
 
 def limits_record(limits: Limits) -> Record:
-    return {"states": limits.states, "seconds": limits.seconds, "memory": limits.memory}
+    return {
+        "states": limits.states,
+        "compiled_states": limits.compiled_states,
+        "seconds": limits.seconds,
+        "memory": limits.memory,
+    }
 
 
 def check_document(

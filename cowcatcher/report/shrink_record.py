@@ -58,6 +58,8 @@ def shrink_document(
             for n in needed
         ],
         states=rerun.states,
+        engine=rerun.engine,
+        chance_of_a_miss=rerun.chance_of_a_miss,
         depth=len(witness),
         witness=witness_record(program, witness),
         text=to_text(test),
