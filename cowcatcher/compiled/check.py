@@ -36,8 +36,8 @@ _FOR_ENDINGS = 4
 class CompiledSearch:
     """Searches as it is told; called like any other search, see ``explore.search.Searcher``.
 
-    ``watch`` is told of progress. ``announce`` is called before the model is compiled, which happens once. ``spent`` are
-    seconds of those allowed that are gone already.
+    ``watch`` is told of progress. ``announce`` is called before the model is compiled, which happens once. ``spent``
+    are seconds of those allowed that are gone already.
     """
 
     threads: int = 2
@@ -150,6 +150,8 @@ class _Run:
         found._search = None
         size = self.space.size
         count = min(int(self.count[0]), self.room)
+        if "memory" in done.stopped:  # what comes after the last distance that was done may not be found again
+            count = self.level_ends[-1] if self.level_ends else 0
         rows = self.kept.bytes[8 : 8 + count * size].reshape(count, size)
         ends = self.level_ends if found.levels else []
         return done.exploration(_Endings(rows, ends, self.subject.m.size))

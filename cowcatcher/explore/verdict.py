@@ -119,7 +119,8 @@ class Checker:
         found = self.search(Subject(m, kernel, initial, kernel_tasks(self.program)), self.limits)
         result = judge(self.program, m, kernel, found)
         result = replace(result, seconds=time.monotonic() - started)
-        questions = found.questions
+        # What was asked before and after a search, of the initial state for one, is recorded in any case.
+        questions = None if found.questions is None else found.questions | {question for question, _ in asked}
         self._earlier.append(
             _Earlier(
                 result,

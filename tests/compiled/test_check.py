@@ -94,8 +94,9 @@ def large(limits: Limits = Limits(), on: str = "v5.9", **settings: Any) -> Check
     ],
     ids=["states", "seconds", "memory"],
 )
-def test_stopped_is_no_verdict(limits: Limits, why: str) -> None:
-    result = large(limits)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_stopped_is_no_verdict(limits: Limits, why: str, threads: int) -> None:
+    result = large(limits, threads=threads)
     assert result.verdict is Verdict.UNKNOWN
     assert why in result.reason
     assert not result.violations
@@ -127,7 +128,7 @@ def test_threads_and_exactness_change_nothing() -> None:
     on = kernel("v6.12")
     wanted = said(Checker(test).check(on))
     for threads in (1, 2):
-        for exact in {1: (False, True), 2: (False,)}[threads]:
+        for exact in (False, True):
             found = Checker(test, search=CompiledSearch(threads, exact)).check(on)
             assert said(found) == wanted
             assert (found.chance_of_a_miss == 0) is exact

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 import cowcatcher.litmus
 from cowcatcher.explore.footprint import answers_alike, recording
-from cowcatcher.explore.search import Limits
+from cowcatcher.explore.search import Exploration, Limits, Subject, search
 from cowcatcher.explore.verdict import Checker, CheckResult, check
 from cowcatcher.kernels import KERNELS, QUESTIONS
-from cowcatcher.litmus import parse_file
+from cowcatcher.litmus import parse, parse_file
 from cowcatcher.litmus.ast import Test
 from tests.random_tests import random_test
 
@@ -81,3 +82,23 @@ def test_an_answer_is_asked_for_once() -> None:
 def test_every_question_is_recorded() -> None:
     rules, _ = recording(KERNELS["v7.3"])
     assert all(callable(getattr(rules, question)) for question in QUESTIONS)
+
+
+def test_where_only_questions_are_known_the_very_same_answers_are_wanted() -> None:
+    """As by a search that does not record facts. What the initial state asks counts as well."""
+
+    class Unrecorded(Exploration):
+        questions = frozenset({"fork_copies_now"})
+
+    def unrecorded(subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None) -> Unrecorded:
+        found = search(subject.m, subject.initial, subject.kernel_tasks, limits)
+        return Unrecorded(**{f.name: getattr(found, f.name) for f in fields(found)})
+
+    test = parse("test t\nmemory { x = anon(1) }\nprocess p { r = load(x) }\n", "t.cow")
+    checker = Checker(test, search=unrecorded)
+    tracks = KERNELS["v5.19"].decisions["tracks_exclusive"]
+    base = KERNELS["v5.9"]
+    assert not checker.check(base).same_as
+    assert not checker.check(base.with_decisions(tracks)).same_as, "the initial state is another"
+    assert not checker.check(base.with_decisions(KERNELS["v5.7"].decisions["fork_copies_now"])).same_as
+    assert checker.check(base.with_decisions(KERNELS["v5.7"].decisions["foll_vfio"])).same_as == base.name
