@@ -131,6 +131,7 @@ MODE_IOMMU = 4  # the device reaches it through an IOMMU mapping that ends with 
 MODE_ODP = 8  # no reference: the device follows the page table, told of changes by an MMU notifier
 MODE_PIN = 16  # FOLL_PIN; else FOLL_GET
 MODE_ALL_OR_ENOMEM = 64  # whoever asked takes too few pages for a lack of memory
+MODE_DIRTIES = 128  # all pages are marked dirty as soon as they are taken, before the device is told
 MODE_CLEAN = 32  # released without marking dirty what the device may have written
 
 PIN_PFN = 0  # the frame

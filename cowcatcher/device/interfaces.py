@@ -46,7 +46,9 @@ def vmsplice(m: Machine, s: State, t: int) -> int:
 
 
 def dio_block(m: Machine, s: State, t: int) -> int:
-    return _begin(m, s, t, m.k.foll_dio_block(current_op(m, s, t)[OP_ARGS + 3]))
+    """FUSE and NFS mark pages dirty in the end only, a block device also in the beginning."""
+    device_writes = current_op(m, s, t)[OP_ARGS + 3]
+    return _begin(m, s, t, m.k.foll_dio_block(device_writes), MODE_DIRTIES if device_writes else 0)
 
 
 def dio_nfs(m: Machine, s: State, t: int) -> int:

@@ -91,6 +91,7 @@ _BY_PHASE: dict[int, Step] = {
     phases.CLEAR_REFS_PTE: mprotect.clear_refs_pte,
     phases.CLEAR_REFS_PTE_WRPROTECT: mprotect.clear_refs_pte_wrprotect,
     phases.UFFD_WP_PTE: mprotect.uffd_wp_pte,
+    phases.BIO_SET_PAGES_DIRTY: gup.bio_set_pages_dirty,
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from cowcatcher.mm import page as pg
 from cowcatcher.mm.fault import do_pte_missing, do_swap_page, do_wp_page, pte_same, remember_pte, soft_dirty_wanted
 from cowcatcher.mm.phases import (
+    BIO_SET_PAGES_DIRTY,
     BLOCKED,
     FOLLOW_PAGE_PTE,
     GUP_ACCESS,
@@ -304,8 +305,25 @@ def forget_taken(m: Machine, s: State, t: int) -> None:
 
 
 def gup_done(m: Machine, s: State, t: int) -> int:
-    s[pin_at(m, current_op(m, s, t)[OP_ARGS]) + PIN_HELD] = HELD
+    handle = pin_at(m, current_op(m, s, t)[OP_ARGS])
+    if s[handle + PIN_MODE] & MODE_DIRTIES and s[t + T_PHASE] != BIO_SET_PAGES_DIRTY:
+        s[t + T_PHASE] = BIO_SET_PAGES_DIRTY
+        return RAN
+    s[handle + PIN_HELD] = HELD
     return finish(m, s, t, OK)
+
+
+def bio_set_pages_dirty(m: Machine, s: State, t: int) -> int:
+    """A direct read of a block device marks its pages dirty before it is submitted, and again when it has ended.
+
+    Between the reference and this reclaim still finds a page clean that MADV_FREE has given up. Page by page; one step,
+    since each page's mark is looked at by itself.
+    """
+    handle = pin_at(m, current_op(m, s, t)[OP_ARGS])
+    for entry in range(handle + PIN_PAGES, handle + m.pin_size, PIN_PAGE_SIZE):
+        if s[entry + PIN_PFN] != NO_PFN:
+            s[folio_at(m, s[entry + PIN_PFN]) + DIRTY_FOLIO] = 1
+    return gup_done(m, s, t)
 
 
 def gup_failed(m: Machine, s: State, t: int, error: int) -> int:

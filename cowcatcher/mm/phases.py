@@ -34,6 +34,7 @@ ODP_ACCESS = 25
 CLEAR_REFS_PTE = 26
 CLEAR_REFS_PTE_WRPROTECT = 27
 UFFD_WP_PTE = 28
+BIO_SET_PAGES_DIRTY = 29
 
 #: What a reader of a trace is told about a step, by phase: the kernel function it stands for.
 STEP_NAMES = {
@@ -65,4 +66,5 @@ STEP_NAMES = {
     CLEAR_REFS_PTE: "clear_soft_dirty (test)",
     CLEAR_REFS_PTE_WRPROTECT: "clear_soft_dirty (write-protect)",
     UFFD_WP_PTE: "change_pte_range (userfaultfd)",
+    BIO_SET_PAGES_DIRTY: "bio_set_pages_dirty",
 }

@@ -104,6 +104,7 @@ NEXT_STEP: dict[int, Step] = {
     ph.CLEAR_REFS_PTE: mprotect.clear_refs_pte,
     ph.CLEAR_REFS_PTE_WRPROTECT: mprotect.clear_refs_pte_wrprotect,
     ph.UFFD_WP_PTE: mprotect.uffd_wp_pte,
+    ph.BIO_SET_PAGES_DIRTY: gup.bio_set_pages_dirty,
     ph.MADVISE_FREE_PTE: madvise.madvise_free_pte,
     ph.SHRINK_FOLIO: reclaim.shrink_next,
     ph.ADD_TO_SWAP: reclaim.add_to_swap,

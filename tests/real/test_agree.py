@@ -300,6 +300,18 @@ def test_what_a_read_in_flight_has_dirtied_is_not_compared() -> None:
     assert isinstance(expect(parse(text % "unpin(m);"), kernel("v5.10.y")), Expected)
 
 
+@pytest.mark.parametrize(("system", "lazyfree"), [("BLOCK", False), ("FUSE", True)])
+def test_a_direct_read_of_a_block_device_dirties_its_pages_at_once(system: str, lazyfree: bool) -> None:
+    """So MADV_FREE of a page that fork has shared finds it dirty, and leaves it. Seen on 5.10.223 and 6.1.176."""
+    test = parse(
+        f"test t\nmemory {{ x = anon(3) }}\nprocess p {{ m = dio_read(x, {system}); fork(q); madvise(x, FREE) }}\n"
+        "process q { }\nalways mapped(p:x)"
+    )
+    said = expect(test, kernel("v6.1.y"))
+    assert isinstance(said, Expected)
+    assert said.pages["q", "x", 0].lazyfree == lazyfree
+
+
 @pytest.mark.parametrize(
     ("name", "cached"), [("v5.10.y", 0), ("v6.1.y", 0), ("v6.15", 0), ("v7.0", 1), ("v7.2", 1), ("v7.3", 0)]
 )
