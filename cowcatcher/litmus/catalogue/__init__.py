@@ -16,7 +16,7 @@ SUFFIX = ".cow"
 #: Reading order; a group that is not named here comes behind, by name.
 ORDER = (
     "seed", "fork", "readonly_pins", "zero_page", "swap", "protection", "leaks", "direct_io", "madvise", "devices",
-    "hugetlb", "shared", "costs",
+    "hugetlb", "shared", "costs", "hunted",
 )  # fmt: skip
 
 
