@@ -1,9 +1,10 @@
 """The product's engine on the common model.
 
-``python -m benchmarks.common.engine [--size L] [--rule 0] [--threads 1 2] [--runs 3] [--exact] [--symmetry] [--depths] [--cold]``
+``python -m benchmarks.common.engine [--size L] [--rule 0] [--threads 1 2] [--runs 3] [--exact] [--symmetry] [--depths]
+[--cold]``
 
-Times are medians; processor time is this process's, of all its threads, and says more than seconds when something else is
-running. Without ``--symmetry`` counts are compared with those written down, and a difference ends the program.
+Times are medians; processor time is this process's, of all its threads, and says more than seconds when something else
+is running. Without ``--symmetry`` counts are compared with those written down, and a difference ends the program.
 """
 
 from __future__ import annotations

@@ -361,7 +361,8 @@ def key_of(s, p, v):
 def reorder(s, old):
     """Of the orders of two processes and of two pages, the one with the greatest keys, one after the other.
 
-    Where keys are equal the order stays: then several states may stand for what one could, which is right though not least.
+    Where keys are equal the order stays: then several states may stand for what one could, which is right though not
+    least.
     """
     swap_p = 0
     swap_v = 0
