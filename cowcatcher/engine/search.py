@@ -136,6 +136,10 @@ class Found:
     def path_of(self, flagged: Flagged) -> list[Step]:
         return self._search.path(flagged.parent, flagged.step) if self._search else []
 
+    def let_go(self) -> None:
+        """Give the states' memory back; ways cannot be asked for any more."""
+        self._search = None
+
     def start_of(self, number: int) -> bytes:
         """The initial state that ``path`` begins in."""
         return bytes(self._search.start_of(number))

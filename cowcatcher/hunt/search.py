@@ -65,6 +65,7 @@ def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settin
         ((flagged.bits, word_of(space, found.path_of(flagged), initial)) for flagged in found.flagged),
         key=lambda v: len(v[1]),
     )
+    found.let_go()
     return Hunt(
         kernel, None, size, tuple(letters), found, tuple(findings(space, kernel, violating, settings.tell)),
         cut=len(found.flagged) >= KEPT,
@@ -86,6 +87,7 @@ def hunt_against(letters: Sequence[Letter], size: Size, kernel: Kernel, against:
         {(flagged.bits, word_of_pairs(found.path_of(flagged))) for flagged in found.flagged},
         key=lambda d: (len(d[1]), d),
     )
+    found.let_go()
     told = differences(space, kernel, against, differing, settings.tell)
     return Hunt(kernel, against, size, tuple(letters), found, differences=tuple(told), cut=len(found.flagged) >= KEPT)
 
