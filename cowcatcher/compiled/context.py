@@ -88,7 +88,7 @@ def context(
             record["code"][at : at + len(op)] = op
             record["guards"][at] = guard_of(op)
             at += len(op)
-    record["regions"][: m.n_pages] = m.regions
+    record["regions"][: m.n_pages] = np.array(m.regions, dtype="i8").reshape(-1, 2)  # of no page, too
     record["cached"][: m.n_pages] = m.cached
     record["hugetlb"][: m.n_pages] = m.hugetlb
     record["n_pfn_fields"] = len(m.pfn_fields)

@@ -167,22 +167,28 @@ def test_a_users_decision() -> None:
 UNCOMPILABLE = '''
 from cowcatcher.kernels import decision
 
+def asked_elsewhere(pinned: int) -> int:
+    return pinned
+
 @decision("fork_copies_now")
-def by_a_table(has_pinned: int, pinned: int, exclusive: int) -> int:
-    """What no compiler for numbers understands."""
-    return {"yes": 1, "no": 0}["yes" if str(pinned) == "1" else "no"]
+def by_another(has_pinned: int, pinned: int, exclusive: int) -> int:
+    """Asks a function of its file's own."""
+    return asked_elsewhere(pinned)
 '''
 
 
-def test_a_decision_that_cannot_be_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_decision_that_cannot_be_compiled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Refused by its name with the next step; where nobody asked for compiled code, interpreted."""
     (tmp_path / "mine.py").write_text(UNCOMPILABLE)
     words = ["check", str(CASES / "rdma_fork_write.cow"), "--kernel", "v5.9-rc4", "--engine", "compiled"]
     assert main([*words, "--decision", str(tmp_path / "mine.py")]) == 2
     err = capsys.readouterr().err
-    assert "the decision 'by_a_table' cannot be compiled" in err
+    assert "the decision 'by_another' cannot be compiled" in err
     assert "--engine interpreted" in err
 
+    monkeypatch.setattr("cowcatcher.explore.search._LOOK_EVERY", 8)
     (own,) = load_decisions(tmp_path / "mine.py")
     test = parse_file(str(CASES / "rdma_fork_write.cow"))
     on = kernel("v5.9-rc4").with_decisions(own)
@@ -190,7 +196,7 @@ def test_a_decision_that_cannot_be_compiled(tmp_path: Path, capsys: pytest.Captu
     found = Checker(test, search=auto).check(on)
     assert found.engine == "interpreted"
     assert said(found) == said(Checker(test).check(on))
-    assert "'by_a_table'" in capsys.readouterr().err
+    assert "'by_another'" in capsys.readouterr().err
 
 
 # --- which engine -----------------------------------------------------------------------------------------------------

@@ -41,6 +41,12 @@ def test_offsets_and_programs() -> None:
     assert not asked(record)
 
 
+def test_no_memory_at_all() -> None:
+    """As the last things that shrinking tries have it."""
+    m, record = record_of(replace(parse(SMALL, "t.cow"), memory=(), actors=()))
+    assert (m.n_pages, record["n_pages"], record["n_tasks"]) == (0, 0, 0)
+
+
 def test_answers_by_number() -> None:
     for name in ("v5.7", "v5.9-rc4", "v6.12"):
         _, record = record_of(parse(SMALL, "t.cow"), name)
