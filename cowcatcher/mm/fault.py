@@ -370,12 +370,18 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
     )
     protected = s[pte + PTE_BITS] & UFFD_WP
     bits = PRESENT | (s[pte + PTE_BITS] & (SOFT_DIRTY | UFFD_WP))
-    read_may_write = m.k.swapin_read_maps_writable() and not soft_dirty_wanted(vma, bits)
-    if exclusive and (write or read_may_write) and vma & VM_WRITE:
+    # Kernels that map writable for a read do it for a write under the same conditions only, and leave the rest to
+    # do_wp_page(); older ones settle every write to an exclusive page here.
+    writable = 1 if exclusive and vma & VM_WRITE and not protected else 0
+    served = 1 if write and exclusive and not protected else 0
+    if m.k.swapin_read_maps_writable():
+        writable = 0 if soft_dirty_wanted(vma, bits) else writable
+        served = served and writable
+    else:
+        writable = writable and write
+    if writable:
         bits |= WRITE
-    if protected:
-        bits &= ~WRITE
-    elif write and exclusive:
+    if served:
         bits |= DIRTY | SOFT_DIRTY
         s[t + T_AUX] = 1
     s[folio + MAPCOUNT] += 1  # the fault's reference becomes the mapping's
@@ -383,10 +389,10 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
         s[folio + EXCLUSIVE] = 1
     set_pte(s, pte, pfn, bits)
     if m.k.swapin_sheds_when_mapped():
-        swapin_sheds(m, s, folio, vma, write, 1 if bits & WRITE else 0, exclusive)
+        swapin_sheds(m, s, folio, vma, write, served, exclusive)
     s[folio + LOCKED] = 0
     s[t + T_NEW] = 0
-    if write and not exclusive and not protected:
+    if write and not served and not protected:
         s[t + T_ORIG_PFN] = s[t + T_ORIG_SLOT] = s[t + T_ORIG_BITS] = 0
         return do_wp_page(m, s, t, pte)  # the page-table lock has not been dropped
     return fault_done(m, s, t)

@@ -323,6 +323,16 @@ def test_who_keeps_a_written_page_in_the_swap_cache(name: str, cached: bool) -> 
     assert said.pages["p", "x", 0].swapcache == cached
 
 
+@pytest.mark.parametrize(("name", "cached"), [("v6.15", 0), ("v7.0", 0), ("v7.3", 0)])
+def test_a_write_that_is_to_be_noticed_sheds_the_swap_cache(name: str, cached: bool) -> None:
+    """Since v6.11 swap-in leaves it to the write fault to set the soft-dirty bit. Seen on 7.0.13 and 7.2.12."""
+    body = "clear_refs(); madvise(x, PAGEOUT); store(x, 2)"
+    test = parse(f"test t\nmemory {{ x = anon(1) }}\nprocess p {{ {body} }}\nalways mapped(p:x)")
+    said = expect(test, kernel(name))
+    assert isinstance(said, Expected)
+    assert said.pages["p", "x", 0].swapcache == cached
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
