@@ -87,20 +87,27 @@ class HuntStepper:
     kernel_tasks: frozenset[int]
 
     def successors(self, state: bytes) -> Iterator[Successor]:
+        """First whatever has begun goes on, then what may begin."""
         m = self.m
         if broken_in_state(m, state):
             return
-        for index, program in enumerate(m.programs):
+        able = [i for i in range(m.n_tasks) if _can_act(m, state, m.tasks + i * st.TASK_SIZE)]
+        for index in able:
             t = m.tasks + index * st.TASK_SIZE
-            phase, pc = state[t + st.T_PHASE], state[t + st.T_PC]
-            if not _can_act(m, state, t):
-                continue
-            if phase or (pc < len(program) and index not in self.kernel_tasks):
-                yield from self._step(state, index, t, pc, core.STAY)
-            elif index in self.kernel_tasks or pc == len(program) + IDLE:
-                for begun in range(len(program)):
+            if self._has_begun(state, index):
+                yield from self._step(state, index, t, state[t + st.T_PC], core.STAY)
+        for index in able:
+            t = m.tasks + index * st.TASK_SIZE
+            idle = index in self.kernel_tasks or state[t + st.T_PC] == len(m.programs[index]) + IDLE
+            if idle and not self._has_begun(state, index):
+                for begun in range(len(m.programs[index])):
                     if can_begin(m, state, index, begun):
                         yield from self._step(state, index, t, begun, 0)
+
+    def _has_begun(self, state: bytes, index: int) -> bool:
+        t = self.m.tasks + index * st.TASK_SIZE
+        somewhere = state[t + st.T_PC] < len(self.m.programs[index]) and index not in self.kernel_tasks
+        return bool(state[t + st.T_PHASE]) or somewhere
 
     def _step(self, state: bytes, index: int, t: int, pc: int, stays: int) -> Iterator[Successor]:
         m, s = self.m, list(state)
