@@ -185,8 +185,8 @@ def _estimate(levels: list[tuple[int, float]], depth: int) -> float:
 
 def _write(directory: Path, files: dict[str, str]) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (directory / f"{name}.cow").write_text(text, encoding="ascii")
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            (directory / name).write_text(text, encoding="ascii")
     except OSError as error:
         raise Problem(f"{directory}: cannot be written: {error.strerror}") from error

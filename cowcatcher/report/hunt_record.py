@@ -101,14 +101,16 @@ def _difference_record(difference: Difference) -> Record:
 
 
 def files_of(doc: Record) -> dict[str, str]:
-    """Name -> text of a ``.cow`` file for everything that was found. The same on two kernels is one file."""
+    """Path -> text of a ``.cow`` file for everything that was found; below a kernel's name if there are several."""
     files: dict[str, str] = {}
     for hunt in doc["hunts"]:
+        folder = f"{hunt['kernel']['name']}/" if len(doc["hunts"]) > 1 else ""
         for group in hunt["classes"]:
             for finding in group["findings"]:
-                files.setdefault(finding["name"], _commented(_about(hunt, group, finding), finding["text"]))
+                files[f"{folder}{finding['name']}.cow"] = _commented(_about(hunt, group, finding), finding["text"])
         for difference in hunt["differences"]:
-            files.setdefault(difference["name"], _commented(_about_difference(hunt, difference), difference["text"]))
+            about = _about_difference(hunt, difference)
+            files[f"{folder}{difference['name']}.cow"] = _commented(about, difference["text"])
     return files
 
 
