@@ -14,7 +14,7 @@ from cowcatcher.explore.search import Exploration, Explored, Limits, Searcher, S
 
 #: States that the interpreter looks at before it gives way: a few seconds' work.
 GIVES_WAY = 100_000
-INSTALL = "pip install 'cowcatcher[fast]'"
+INSTALL = "pip install numba"
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cowcatcher.cli import inputs, screen
+from cowcatcher.cli.engines import INSTALL
 from cowcatcher.cli.parser import Problem, memory, positive
 from cowcatcher.hunt.alphabet import GROUPS, PROCESSES, THREADS, Size, UnknownLetter, letters_of
 from cowcatcher.kernels import LINE, Kernel, select
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.save or args.resume) and len(kernels) > 1:
         raise Problem("--save and --resume are for one kernel")
     if importlib.util.find_spec("numba") is None:
-        raise Problem("a hunt is compiled by numba, which is not installed: pip install 'cowcatcher[fast]'")
+        raise Problem(f"a hunt is compiled by numba, which is not installed: {INSTALL}")
     from cowcatcher.engine.checkpoint import Refused
     from cowcatcher.explore.program import NotModelled
     from cowcatcher.hunt.search import Hunt, Settings, hunt, hunt_against
