@@ -25,7 +25,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from cowcatcher.engine import checkpoint, core, fingerprint
-from cowcatcher.engine.build import Namespace, digest_of, instantiate
+from cowcatcher.engine.build import Namespace, cache_home, digest_of, instantiate
 from cowcatcher.engine.fingerprint import chance_of_a_miss, keys
 from cowcatcher.engine.store import LINK_BYTES, Reserve, Store
 
@@ -187,6 +187,10 @@ class _Crew:
             thread.join()
 
 
+#: What has been loaded or compiled in this process, by digest and cache: loading takes a third of a second.
+_LOADED: dict[tuple[str, Path], Namespace] = {}
+
+
 def compiled_for(space: Space) -> Namespace:
     bindings: dict[str, Any] = {
         "expand": space.expand,
@@ -200,7 +204,10 @@ def compiled_for(space: Space) -> Namespace:
         bindings |= {"judge": space.judge, "JUDGES": True}
     words = [(name, value) for name, value in bindings.items() if name not in ("expand", "judge")]
     digest = digest_of([Path(core.__file__)], space.digest, *words)
-    return instantiate(Path(core.__file__), bindings, digest)
+    key = digest, cache_home()
+    if key not in _LOADED:
+        _LOADED[key] = instantiate(Path(core.__file__), bindings, digest)
+    return _LOADED[key]
 
 
 def _signatures(context: Any) -> dict[str, tuple[Any, ...]]:

@@ -23,8 +23,6 @@ from cowcatcher.litmus import parse, parse_file, to_text
 from tests.catalogue.checked import PATHS, checker, name_of
 from tests.random_tests import random_kernel, random_test
 
-pytestmark = pytest.mark.usefixtures("loaded_once")
-
 CASES = Path(__file__).parents[1] / "cli" / "cases"
 NAMES = ("v5.7", "v5.9-rc4", "v5.10.y", "v5.19", "v6.12", LINE[-1].name)
 
