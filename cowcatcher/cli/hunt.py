@@ -37,6 +37,7 @@ from cowcatcher.cli.engines import INSTALL
 from cowcatcher.cli.parser import Problem, memory, positive
 from cowcatcher.hunt.alphabet import GROUPS, PROCESSES, THREADS, Size, UnknownLetter, letters_of
 from cowcatcher.kernels import LINE, Kernel, select
+from cowcatcher.litmus.statements import MAX_PAGES, MAX_PINS
 
 if TYPE_CHECKING:
     from cowcatcher.engine.search import Progress as Depth
@@ -51,7 +52,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel", "-k", required=True, metavar="RANGE", help="kernels to hunt on, one after another; 'all' is all"
     )
-    inputs.add_decision_option(parser)
+    parser.add_argument(
+        "--decision", metavar="FILE", action="append", default=[],
+        help="a Python file with decisions of your own, which the kernels to hunt on take",
+    )  # fmt: skip
     parser.add_argument(
         "--against", metavar="KERNEL", help="find what this kernel executes differently; 'previous': the one before it"
     )
@@ -72,7 +76,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", "-o", metavar="DIR", help="write what is found there, one test a file")
     parser.add_argument("--full", action="store_true", help="list everything that was found")
     parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--jobs", "-j", type=positive, default=2, metavar="N", help="cores to use (default: 2)")
+    parser.add_argument(
+        "--jobs", "-j", type=positive, choices=range(1, 9), default=2, metavar="N", help="cores to use (default: 2)"
+    )
     parser.add_argument(
         "--max-memory", type=memory, default=_MEMORY, metavar="M", help="for states, such as 512M (default: 4G)"
     )
@@ -88,22 +94,26 @@ def run(args: argparse.Namespace) -> int:
         raise Problem("--save and --resume are for one kernel")
     if importlib.util.find_spec("numba") is None:
         raise Problem(f"a hunt is compiled by numba, which is not installed: {INSTALL}")
+    from cowcatcher.compiled.build import CannotCompile
+    from cowcatcher.compiled.context import TooLarge
     from cowcatcher.engine.checkpoint import Refused
     from cowcatcher.explore.program import NotModelled
     from cowcatcher.hunt.search import Hunt, Settings, hunt, hunt_against
     from cowcatcher.report.hunt_record import files_of, hunt_document
     from cowcatcher.report.hunt_text import hunt_text
 
+    others = [_against(args.against, kernel) for kernel in kernels]
+    if args.save and not Path(args.save).resolve().parent.is_dir():
+        raise Problem(f"--save {args.save}: there is no such folder")
     progress = screen.Progress(elsewhere=20.0)
     done: list[Hunt] = []
     interrupted = False
     try:
-        for kernel in kernels:
+        for kernel, against in zip(kernels, others, strict=True):
             settings = Settings(
                 args.jobs, args.max_memory, args.exact, _path(args.save), _path(args.resume),
                 _watcher(progress, kernel, size), screen.warn, _teller(progress, kernel),
             )  # fmt: skip
-            against = _against(args.against, kernel)
             if against is None:
                 done.append(hunt(letters, size, kernel, settings))
             else:
@@ -113,8 +123,10 @@ def run(args: argparse.Namespace) -> int:
                 break
     except KeyboardInterrupt:
         interrupted = True
-    except (NotModelled, Refused) as why:
+    except (NotModelled, Refused, TooLarge, CannotCompile) as why:
         raise Problem(str(why)) from why
+    except OSError as error:
+        raise Problem(f"{error.filename}: {error.strerror}") from error
     progress.clear()
     doc = hunt_document(done, interrupted)
     if args.output:
@@ -147,10 +159,14 @@ def _against(named: str | None, kernel: Kernel) -> Kernel | None:
 def _alphabet(args: argparse.Namespace) -> tuple[Any, Size]:
     if args.processes > len(PROCESSES) or not 0 <= args.threads <= len(THREADS):
         raise Problem(f"at most {len(PROCESSES)} processes, and {len(THREADS)} more threads")
+    if args.pages > MAX_PAGES or args.pins > MAX_PINS:
+        raise Problem(f"at most {MAX_PAGES} pages and {MAX_PINS} pins")
     try:
         letters = letters_of(args.alphabet)
     except UnknownLetter as error:
         raise Problem(f"--alphabet: {error}") from error
+    if any("m" in letter.args for letter in letters) and not any(letter.takes_pin for letter in letters):
+        raise Problem("--alphabet: nothing takes a pin that the device or unpin could use; add 'pin', say")
     memory = inputs.mapping_of(args.memory)
     return letters, Size(args.processes, args.pages, args.pins, args.threads, args.depth, memory)
 

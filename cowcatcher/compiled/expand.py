@@ -15,6 +15,8 @@ from cowcatcher.state import (
     EXITED,
     EXITING,
     HELD,
+    MM_FORKING,
+    MM_SIZE,
     MODE_WRITE,
     NOT_TAKEN,
     P_STATE,
@@ -71,6 +73,9 @@ def can_begin(m, state, op):
     if guard == CHILD_UNBORN:
         if operand > 1 and byte_at(state, m.procs + (operand - 1) * PROC_SIZE + P_STATE) == UNBORN:
             return 0  # children are born in the order of their names, which are as good as any other
+        for mm in range(m.n_procs):
+            if byte_at(state, m.mms + mm * MM_SIZE + MM_FORKING) == operand + 1:
+                return 0  # somebody is forking it
         return 1 if byte_at(state, m.procs + operand * PROC_SIZE + P_STATE) == UNBORN else 0
     held = byte_at(state, m.pins + operand * m.pin_size + PIN_HELD)
     if guard == PIN_FREE:
@@ -82,8 +87,10 @@ def can_begin(m, state, op):
     return 1 if held == HELD else 0
 
 
-def finish_step(m, s, t, index, pc):
+def finish_step(m, s, t, index, pc, before):
     """A step of statement ``pc`` has run on ``s``: it gets its one name. Returns the standing checks that it broke.
+
+    In a hunt these are also those that the state breaks and the one ``before`` did not.
 
     Who chooses has no memory of what it did last. But a statement without a phase may have to be repeated: a load or
     store whose page fault has just been handled; it is over when the task stands at the next one.
@@ -99,6 +106,8 @@ def finish_step(m, s, t, index, pc):
         for register in range(m.regs, m.regs + m.n_regs):
             s[register] = 0  # nobody asks
     canonicalize(m, s)
+    if m.hunts:
+        broken |= broken_in_state(m, s) & ~before
     return broken
 
 
@@ -110,14 +119,12 @@ def has_exited(m, s, t):
 def expand(m, state, out, fps, labels, flags):
     """Every step that can happen next. Labels: task * 256 + statement.
 
-    Returns the number of steps, and from bit 16 on what is to be said of the state itself: in a hunt standing checks
-    that it breaks, and it goes no further from there; FINAL if only the idle kernel can act; and see STATE_BREAKS.
+    Returns the number of steps, and from bit 16 on what is to be said of the state itself: FINAL if only the idle
+    kernel can act, and see STATE_BREAKS; of a hunt's states nothing, since there the step tells what it broke.
     A hunt puts what has begun before what begins, so a step's number does not depend on whether anything may begin.
     """
-    said = broken_in_state(m, state)
-    if said and m.hunts:
-        return said << 16
-    said <<= STATE_BREAKS
+    before = broken_in_state(m, state)
+    said = 0 if m.hunts else before << STATE_BREAKS
     n = 0
     final = FINAL
     for place in range(2 * m.n_tasks if m.hunts else m.n_tasks):
@@ -156,7 +163,7 @@ def expand(m, state, out, fps, labels, flags):
                 ran = op_step(m, s, t, m.code[op])
             if ran:
                 labels[n] = index * 256 + pc
-                flags[n] = finish_step(m, s, t, index, pc) | (m.stay if goes_on else 0)
+                flags[n] = finish_step(m, s, t, index, pc, before) | (m.stay if goes_on else 0)
                 n += 1
                 if m.is_kernel[index]:
                     said |= 1 << (KERNEL_ACTS + index)
@@ -196,35 +203,40 @@ def same_state(m, a, b):
 
 # --- two kernels side by side -----------------------------------------------------------------------------------------
 
-#: What differs, as flags of a successor of a pair: a register, a standing check, which pages are the same, who waits.
-REGISTERS_DIFFER, CHECKS_DIFFER, PAGES_DIFFER, WAITS_DIFFER = 1, 2, 4, 8
+#: What differs since this statement: a register, a standing check, which pages are the same.
+REGISTERS_DIFFER, CHECKS_DIFFER, PAGES_DIFFER = 1, 2, 4
+#: Steps of one statement after which it is taken to wait: answers that no kernel gives together can go round for ever.
+MOST_STEPS = 4096
 
 
 def expand_pair(ms, state, out, fps, labels, flags):
     """Every statement that can come next, executed to its end on two kernels: ``ms`` are their records.
 
     A state is the one kernel's state and then the other's; nobody else runs before a statement has ended, which is how
-    a test in ordered form is executed.
+    a test in ordered form is executed. Where somebody would have to wait, on either of them, there is no order.
     """
     m, other = ms[0], ms[1]
     size = m.stride
     scratch = beyond(out, 2 * size * m.width)
     n = 0
+    pages_agree = same_pages(m, state, beyond(state, size))
+    checks_agree = broken_in_state(m, state) == broken_in_state(other, beyond(state, size))
     for index in range(m.n_tasks):
         t = m.tasks + index * TASK_SIZE
         if not may_begin(m, state, t) or not may_begin(other, beyond(state, size), t):
             continue
         for pc in range(m.n_ops[index]):
-            if not can_begin(m, state, m.op_at[index][pc]):
+            op = m.op_at[index][pc]
+            if not can_begin(m, state, op) or not can_begin(other, beyond(state, size), op):
                 continue
             s = beyond(out, n * 2 * size)
             s_other = beyond(s, size)
             copy_state(s, state, 2 * size)
             ended = execute(m, s, t, pc, scratch)
             ended_other = execute(other, s_other, t, pc, scratch)
-            if not ended and not ended_other:
+            if not ended or not ended_other:
                 continue
-            differs = 0 if ended == ended_other else WAITS_DIFFER
+            differs = 0
             for register in range(m.regs, m.regs + m.n_regs):
                 if byte_at(s, register) != byte_at(s_other, register):
                     differs |= REGISTERS_DIFFER
@@ -232,11 +244,12 @@ def expand_pair(ms, state, out, fps, labels, flags):
                 s_other[register] = 0
             canonicalize(m, s)
             canonicalize(other, s_other)
-            if byte_at(s, BROKEN) | broken_in_state(m, s) != byte_at(s_other, BROKEN) | broken_in_state(other, s_other):
+            by_step = byte_at(s, BROKEN) != byte_at(s_other, BROKEN)
+            if by_step or (checks_agree and broken_in_state(m, s) != broken_in_state(other, s_other)):
                 differs |= CHECKS_DIFFER
             s[BROKEN] = 0
             s_other[BROKEN] = 0
-            if not same_pages(m, s, s_other):
+            if pages_agree and not same_pages(m, s, s_other):
                 differs |= PAGES_DIFFER
             labels[n] = index * 256 + pc
             flags[n] = differs
@@ -267,7 +280,9 @@ def execute(m, s, t, pc, scratch):
 
 def advance(m, s, t, pc, scratch):
     """As many steps of statement ``pc`` as the task can take by itself. Is it over, or suspended?"""
-    while byte_at(s, t + T_PHASE) or (byte_at(s, t + T_PC) == pc and not has_exited(m, s, t)):
+    for _ in range(MOST_STEPS):
+        if not byte_at(s, t + T_PHASE) and (byte_at(s, t + T_PC) != pc or has_exited(m, s, t)):
+            return 1
         copy_state(scratch, s, m.stride)
         phase = byte_at(s, t + T_PHASE)
         if phase:
@@ -277,7 +292,7 @@ def advance(m, s, t, pc, scratch):
         if not ran:
             copy_state(s, scratch, m.stride)
             return 1 if phase == VFORK_WAIT else 0
-    return 1
+    return 0
 
 
 def page_at(m, s, place):

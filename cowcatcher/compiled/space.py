@@ -11,6 +11,7 @@ import numpy as np
 from cowcatcher.compiled import build
 from cowcatcher.compiled.context import context, stride, width
 from cowcatcher.engine.build import digest_of
+from cowcatcher.engine.checkpoint import identity
 from cowcatcher.engine.search import Space
 from cowcatcher.kernels import Decision, Kernel
 from cowcatcher.state import Machine
@@ -35,7 +36,8 @@ def space_of(m: Machine, kernel: Kernel, initial: bytes, kernel_tasks: frozenset
     extra = _own(kernel)
     expand, digest = _compiled(extra, False)
     record = context(m, kernel, build.answers(extra), kernel_tasks, hunts)
-    return Space(kernel.name, stride(m), _width(m), expand, record, [_padded(m, initial)], digest, stays=hunts)
+    states, same = [_padded(m, initial)], identity(record=record.tobytes())
+    return Space(kernel.name, stride(m), _width(m), expand, record, states, digest, stays=hunts, identity=same)
 
 
 def pair_space_of(m: Machine, kernels: Sequence[Kernel], initial: Sequence[bytes]) -> Space:
@@ -45,7 +47,8 @@ def pair_space_of(m: Machine, kernels: Sequence[Kernel], initial: Sequence[bytes
     records: Any = np.array([context(m, k, build.answers(extra), frozenset(), True) for k in kernels])
     both = b"".join(_padded(m, state) for state in initial)
     name = " and ".join(k.name for k in kernels)
-    return Space(name, 2 * stride(m), _width(m), expand, records, [both], digest)
+    same = identity(records=records.tobytes())
+    return Space(name, 2 * stride(m), _width(m), expand, records, [both], digest, identity=same)
 
 
 def _own(kernel: Kernel) -> tuple[Decision, ...]:

@@ -212,6 +212,8 @@ def expand_states(m, g, t):
                 for i in range(count, count + n):
                     fps[i] = fingerprint(beyond(out, i * size), size, keys)
             for i in range(count, count + n):
+                if STAYS and not costed and not np.int64(flags[i]) & STAY:
+                    continue  # beyond the last level
                 if np.int64(flags[i]) & wanted:
                     flagged[3 * n_flagged] = np.uint64(number << 16 | (i - count))
                     flagged[3 * n_flagged + 1] = np.uint64(flags[i] & (wanted | STAY))

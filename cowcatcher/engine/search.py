@@ -51,8 +51,9 @@ class Space:
     """What is searched: states of ``size`` bytes (a multiple of 8), at most ``width`` successors each.
 
     ``expand`` and ``judge`` are compiled functions as in ``core``; ``context`` is what they get as ``m``, or a function
-    that makes it from the address of the fingerprints' keys. ``digest`` names what they were compiled from. With
-    ``fixed_size`` the loops are compiled for this size alone, which is faster and takes a compilation for each size.
+    that makes it from the address of the fingerprints' keys. ``digest`` names what they were compiled from, and
+    ``identity`` what must be the same besides for a saved search to go on. With ``fixed_size`` the loops are compiled
+    for this size alone, which is faster and takes a compilation for each size.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Space:
     own_fingerprints: bool = False
     fixed_size: bool = False
     judge: Any = None
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -635,6 +637,7 @@ class Search:
     def _same(self) -> str:
         return checkpoint.identity(
             space=self.space.digest,
+            identity=self.space.identity,
             size=self.space.size,
             initial=list(self.space.initial),
             stays=self.space.stays,

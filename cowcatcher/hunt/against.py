@@ -1,14 +1,14 @@
 """Programs that behave differently on two kernels: the smallest, in which everything happens in one order.
 
-Both kernels execute every program of the alphabet side by side, each statement to its end before the next begins. A way
-is followed until the two differ: in a result, in which pages are the same, in a standing check, in who has to wait. The
-smallest ones are told as ordered tests, which a real kernel can be asked as well, and predicted again by the
-interpreter on both kernels.
+Both kernels execute every program of the alphabet side by side, each statement to its end before the next begins. After
+each it is asked whether they differ that did not before: in a result, in which pages are the same, in a standing check.
+The smallest such programs are told as ordered tests, which a real kernel can be asked as well, and predicted again by
+the interpreter on both kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -17,7 +17,7 @@ from cowcatcher.explore.claims import Value
 from cowcatcher.explore.ordered import Prediction, predict
 from cowcatcher.hunt.alphabet import MEMORY
 from cowcatcher.hunt.space import HuntSpace
-from cowcatcher.hunt.story import Begun, Word, by_task, expect, is_part_of, name_of, ordered_test_of, unique_name
+from cowcatcher.hunt.story import Begun, Shape, Word, by_task, expect, is_part_of, name_of, ordered_test_of, unique_name
 from cowcatcher.kernels import Decision, Kernel
 from cowcatcher.litmus import cond_text
 from cowcatcher.litmus.ast import Claim, Compare, ErrorName, Located, Not, Number, Place, Query, Register, Test
@@ -48,7 +48,6 @@ class Difference:
     here: str
     there: str
     blamed: tuple[Decision, ...]
-    seen: int
 
 
 class _Told(NamedTuple):
@@ -65,45 +64,44 @@ def word_of_pairs(way: Iterable[tuple[int, bytes]]) -> Word:
     return tuple(Begun(label >> 8, label & 255) for label, _ in way)
 
 
+@dataclass(slots=True)
+class Untold:
+    """Ways after which the two differ and that no ordered test tells: somebody would have to wait, say."""
+
+    count: int = 0
+
+
 def differences(
     space: HuntSpace,
     here: Kernel,
     there: Kernel,
     differing: Iterable[tuple[int, Word]],
+    untold: Untold,
     progress: Callable[[str], None] | None = None,
-) -> list[Difference]:
+) -> Iterator[Difference]:
     """From words after which the two kernels differ, shortest first, to distinct minimal ordered tests of each kind.
 
-    ``differing``: in what, as ``expand_pair`` flags it, and the word.
-
-    A word is left out if a smaller one is part of it, or if it cannot be told as a test (somebody would have to wait).
+    ``differing``: in what, as ``expand_pair`` flags it, and the word. What is a part of what was found is not looked
+    at, and what cannot be told as a test is counted.
     """
-    tasks = len(space.repertoires)
-    kept: dict[Kind, dict[tuple[tuple[int, ...], ...], list[int]]] = {kind: {} for kind in KINDS}
-    found: list[tuple[Kind, Word]] = []
+    kept: dict[Kind, list[Shape]] = {kind: [] for kind in KINDS}
+    names: set[str] = set()
     for bits, word in differing:
-        shape = by_task(word, tasks)
+        shape = by_task(space, word)
         for kind in (kind for kind in KINDS if bits & BIT[kind]):
-            smaller = next((seen for other, seen in kept[kind].items() if is_part_of(other, shape)), None)
-            if smaller is not None:
-                smaller[0] += 1
+            if any(is_part_of(smaller, shape) for smaller in kept[kind]):
                 continue
             small = _minimal(space, here, there, word, kind)
-            if small is not None:
-                kept[kind][by_task(small, tasks)] = [1]
-                found.append((kind, small))
-                if progress:
-                    progress(f"{len(found)} programs differ; the last one: {name_of(space, small)}")
-    names: set[str] = set()
-    return [
-        _difference(space, here, there, kind, word, kept[kind][by_task(word, tasks)][0], names)
-        for kind, word in sorted(found, key=lambda f: (len(f[1]), KINDS.index(f[0]), f[1]))
-    ]
+            if small is None:
+                untold.count += 1
+                continue
+            kept[kind].append(by_task(space, small))
+            if progress:
+                progress(f"{sum(map(len, kept.values()))} programs differ; the last one: {name_of(space, small)}")
+            yield _difference(space, here, there, kind, small, names)
 
 
-def _difference(
-    space: HuntSpace, here: Kernel, there: Kernel, kind: Kind, word: Word, seen: int, names: set[str]
-) -> Difference:
+def _difference(space: HuntSpace, here: Kernel, there: Kernel, kind: Kind, word: Word, names: set[str]) -> Difference:
     name = unique_name(name_of(space, word), names)
     told = _told(space, here, there, word, kind)
     assert told is not None
@@ -119,7 +117,7 @@ def _difference(
         test = replace(test, unchecked=tuple(CHECKS))
         expects = (expect(here.name, "holds"), expect(there.name, "violated"))
     test = replace(test, description=description, expects=expects)
-    return Difference(test, word, kind, told.what, told.here, told.there, _blamed(test, here, there), seen)
+    return Difference(test, word, kind, told.what, told.here, told.there, _blamed(test, here, there))
 
 
 def _minimal(space: HuntSpace, here: Kernel, there: Kernel, word: Word, kind: Kind) -> Word | None:
@@ -148,6 +146,8 @@ def _told(space: HuntSpace, here: Kernel, there: Kernel, word: Word, kind: Kind)
     if kind == "results":
         for register, value in one.registers.items():
             if value != other.registers[register]:
+                if {value, other.registers[register]} == {None, "ok"}:
+                    return None  # the language has no word for "was executed"
                 claim = _claim_about(register, value, other)
                 return _Told(register, _shown(value), _shown(other.registers[register]), claim)
     elif kind == "pages":

@@ -103,6 +103,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "advice": ("dontfork", "dofork", "wipeonfork", "dontneed", "free"),
     "mapping": ("munmap", "mremap", "mlock", "populate"),
     "remote": ("peek", "poke", "vm_read", "vm_write"),
+    "more": ("vfork", "exec", "pin_short", "get", "protect_none"),
 }
 
 

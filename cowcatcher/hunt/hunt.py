@@ -8,7 +8,7 @@ with each of its statements left out in turn, after which it must hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cowcatcher.explore.bisect import Cure, cures
@@ -16,13 +16,13 @@ from cowcatcher.explore.checks import CHECK_BITS
 from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import CheckResult, Verdict, check
 from cowcatcher.hunt.space import HuntSpace
-from cowcatcher.hunt.story import Word, by_task, expect, is_part_of, name_of, program_of, unique_name
+from cowcatcher.hunt.story import Shape, Word, by_task, expect, is_part_of, name_of, program_of, unique_name
 from cowcatcher.kernels import Decision, Kernel
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.checks import check as mistakes
 
 #: For one small program; none has come near it.
-_LIMITS = Limits(states=300_000, seconds=60)
+_LIMITS = Limits(states=5_000_000, seconds=1200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +56,21 @@ class Candidates:
     """The smallest of the violating programs that were seen, per standing check."""
 
     space: HuntSpace
-    words: dict[str, list[Word]] = field(default_factory=dict)
-    seen: dict[tuple[str, tuple[tuple[int, ...], ...]], int] = field(default_factory=dict)
+    #: Check and shape -> a word of that shape, and violating states that it stands for.
+    kept: dict[tuple[str, Shape], tuple[Word, int]] = field(default_factory=dict)
 
     def add(self, check_name: str, word: Word) -> None:
         """Words must come in order of length: then what is kept already is never larger than what comes."""
-        tasks = len(self.space.repertoires)
-        shape = by_task(word, tasks)
-        kept = self.words.setdefault(check_name, [])
-        for other in kept:
-            smaller = by_task(other, tasks)
-            if is_part_of(smaller, shape):
-                self.seen[check_name, smaller] += 1
+        shape = by_task(self.space, word)
+        for (name, smaller), (other, seen) in self.kept.items():
+            if name == check_name and is_part_of(smaller, shape):
+                self.kept[name, smaller] = other, seen + 1
                 return
-        kept.append(word)
-        self.seen[check_name, shape] = 1
+        self.kept[check_name, shape] = word, 1
 
     def found(self) -> list[tuple[str, Word, int]]:
         """(check, word, violating states it stands for), shortest first."""
-        tasks = len(self.space.repertoires)
-        found = [(c, w, self.seen[c, by_task(w, tasks)]) for c, words in self.words.items() for w in words]
+        found = [(name, word, seen) for (name, _), (word, seen) in self.kept.items()]
         return sorted(found, key=lambda f: (len(f[1]), list(CHECK_BITS).index(f[0]), f[1]))
 
 
@@ -84,7 +79,7 @@ def findings(
     kernel: Kernel,
     violating: Iterable[tuple[int, Word]],
     progress: Callable[[str], None] | None = None,
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """From (check bits, word) of violating states, shortest first, to distinct minimal tests, each checked again.
 
     A word whose program does not violate the check by itself would be a mistake of the search: RuntimeError.
@@ -94,24 +89,22 @@ def findings(
         for name, bit in CHECK_BITS.items():
             if bits & bit:
                 candidates.add(name, word)
-    found: list[Finding] = []
-    kept: dict[str, list[Word]] = {}
+    kept: dict[str, list[Shape]] = {}
     names: set[str] = set()
     for name, word, seen in candidates.found():
         if progress:
             progress(f"looking again at {name_of(space, word)}")
         smaller = minimal(space, kernel, name, word)
-        shape = by_task(smaller, len(space.repertoires))
-        if any(is_part_of(by_task(w, len(space.repertoires)), shape) for w in kept.get(name, [])):
+        shape = by_task(space, smaller)
+        if any(is_part_of(other, shape) for other in kept.get(name, [])):
             continue  # smaller than the search could know: its way needed a statement that another program does without
-        kept.setdefault(name, []).append(smaller)
+        kept.setdefault(name, []).append(shape)
         test = program_of(
             space, smaller, unique_name(name_of(space, smaller), names), _describe(kernel, name),
             [expect(kernel.name, "violated", name)],
         )  # fmt: skip
         result = check(test, kernel, _LIMITS)
-        found.append(Finding(test, smaller, name, result, tuple(cures(test, kernel, _LIMITS)), seen))
-    return found
+        yield Finding(test, smaller, name, result, tuple(cures(test, kernel, _LIMITS)), seen)
 
 
 def minimal(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> Word:
@@ -134,6 +127,10 @@ def violates(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> b
     if mistakes(test):
         return False
     result = check(test, kernel, _LIMITS)
+    if result.verdict is Verdict.UNKNOWN:
+        raise RuntimeError(
+            f"{name_of(space, word)} on {kernel.name}: {result.reason}; no program was that large before"
+        )
     return result.verdict is Verdict.VIOLATED and check_name in result.violated_checks()
 
 

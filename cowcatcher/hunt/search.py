@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cowcatcher.explore.checks import CHECK_BITS
 from cowcatcher.explore.verdict import kernel_tasks
-from cowcatcher.hunt.against import Difference, differences, word_of_pairs
+from cowcatcher.hunt.against import BIT, Difference, Untold, differences, word_of_pairs
 from cowcatcher.hunt.alphabet import Letter, Size
 from cowcatcher.hunt.hunt import Finding, findings
 from cowcatcher.hunt.space import HuntSpace, hunt_space
@@ -18,6 +18,8 @@ from cowcatcher.kernels import Kernel
 
 if TYPE_CHECKING:  # what compiles is imported when it is needed: who only reads of a hunt need not have numba
     from cowcatcher.engine.search import Found, Progress
+
+T = TypeVar("T")
 
 #: Ways to a violation that are looked at, for each standing check, nearest first.
 KEPT = 20_000
@@ -39,7 +41,8 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """What one hunt found. ``cut``: more violating states were there than are looked at, so findings may be missing."""
+    """What one hunt found. ``cut``: there were more such states than are looked at, so findings may be missing.
+    ``untold``: ways after which two kernels differ that no ordered test tells."""
 
     kernel: Kernel
     against: Kernel | None
@@ -49,6 +52,7 @@ class Hunt:
     findings: tuple[Finding, ...] = ()
     differences: tuple[Difference, ...] = ()
     cut: bool = False
+    untold: int = 0
 
 
 def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settings) -> Hunt:
@@ -66,10 +70,8 @@ def hunt(letters: Sequence[Letter], size: Size, kernel: Kernel, settings: Settin
         key=lambda v: len(v[1]),
     )
     found.let_go()
-    return Hunt(
-        kernel, None, size, tuple(letters), found, tuple(findings(space, kernel, violating, settings.tell)),
-        cut=len(found.flagged) >= KEPT,
-    )  # fmt: skip
+    known = _until_interrupted(findings(space, kernel, violating, settings.tell), found)
+    return Hunt(kernel, None, size, tuple(letters), found, findings=known, cut=_cut(found, CHECK_BITS.values()))
 
 
 def hunt_against(letters: Sequence[Letter], size: Size, kernel: Kernel, against: Kernel, settings: Settings) -> Hunt:
@@ -79,17 +81,34 @@ def hunt_against(letters: Sequence[Letter], size: Size, kernel: Kernel, against:
 
     letters = [letter for letter in letters if letter.who != "kernel"]
     space = hunt_space(letters, size, results=True)
-    engine_space = pair_space_of(
-        space.machine(kernel), (kernel, against), [_as_begun(space, k) for k in (kernel, against)]
-    )
-    found = _search(engine_space, None, size, settings, list(range(4)))
+    kernels = kernel, against
+    engine_space = pair_space_of(space.machine(kernel), kernels, [_as_begun(space, k) for k in kernels])
+    found = _search(engine_space, None, size, settings, [b.bit_length() - 1 for b in BIT.values()])
     differing = sorted(
         {(flagged.bits, word_of_pairs(found.path_of(flagged))) for flagged in found.flagged},
         key=lambda d: (len(d[1]), d),
     )
     found.let_go()
-    told = differences(space, kernel, against, differing, settings.tell)
-    return Hunt(kernel, against, size, tuple(letters), found, differences=tuple(told), cut=len(found.flagged) >= KEPT)
+    untold = Untold()
+    known = _until_interrupted(differences(space, kernel, against, differing, untold, settings.tell), found)
+    return Hunt(
+        kernel, against, size, tuple(letters), found,
+        differences=known, untold=untold.count, cut=_cut(found, BIT.values()),
+    )  # fmt: skip
+
+
+def _until_interrupted(made: Iterator[T], found: Found) -> tuple[T, ...]:
+    """Everything, or what there was when somebody pressed Ctrl-C, which the search then says."""
+    known: list[T] = []
+    try:
+        known.extend(made)
+    except KeyboardInterrupt:
+        found.stopped = found.stopped or "interrupted"
+    return tuple(known)
+
+
+def _cut(found: Found, bits: Iterable[int]) -> bool:
+    return any(sum(1 for flagged in found.flagged if flagged.bits & bit) >= KEPT for bit in bits)
 
 
 def _as_begun(space: HuntSpace, kernel: Kernel) -> bytes:

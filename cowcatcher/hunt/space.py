@@ -45,13 +45,10 @@ class HuntSpace:
         t = self.program.layout.tasks + task * TASK_SIZE
         if self.repertoires[task].kind == "kernel":
             return state[t + T_PHASE] == 0
-        return state[t + T_PC] == self.idle(task)
+        return state[t + T_PHASE] == 0 and state[t + T_PC] == self.idle(task)
 
     def letter(self, task: int, number: int) -> Letter:
         return self.repertoires[task].letters[number]
-
-    def statement(self, task: int, number: int) -> Statement | KernelMay:
-        return self.program.tasks[task].statements[number]
 
 
 def hunt_space(letters: Sequence[Letter], size: Size, results: bool = False) -> HuntSpace:
@@ -76,4 +73,6 @@ def needs_register(statement: Statement) -> bool:
 
 
 def _with_register(statement: Statement) -> Statement:
+    if statement.op == "exit":
+        return statement  # never returns
     return replace(statement, target=statement.target or RESULT)

@@ -20,6 +20,8 @@ class Begun(NamedTuple):
 
 #: Statements in the order in which they were begun.
 Word: TypeAlias = tuple[Begun, ...]
+#: Per task the numbers of its statements.
+Shape: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 def word_of(space: HuntSpace, way: Iterable[tuple[int, bytes]], initial: bytes) -> Word:
@@ -34,9 +36,16 @@ def word_of(space: HuntSpace, way: Iterable[tuple[int, bytes]], initial: bytes) 
     return tuple(found)
 
 
-def by_task(word: Word, tasks: int) -> tuple[tuple[int, ...], ...]:
-    """Per task the numbers of its statements: what a test says, which leaves the order of the tasks open."""
-    return tuple(tuple(b.number for b in word if b.task == task) for task in range(tasks))
+def by_task(space: HuntSpace, word: Word) -> Shape:
+    """Per task the numbers of its statements: what a test says, which leaves the order of the tasks open.
+
+    Of the kernel's own it says only that they may happen.
+    """
+    shape = []
+    for task, everything in enumerate(space.repertoires):
+        numbers = tuple(b.number for b in word if b.task == task)
+        shape.append(numbers[:1] and (0,) if everything.kind == "kernel" else numbers)
+    return tuple(shape)
 
 
 def is_part_of(small: Sequence[Sequence[int]], large: Sequence[Sequence[int]]) -> bool:
@@ -89,9 +98,9 @@ def ordered_test_of(space: HuntSpace, word: Word, name: str, claims: Sequence[Cl
     steps = []
     for place, (task, number) in enumerate(word):
         statement = space.repertoires[task].statements[number]
-        steps.append(
-            Step(space.repertoires[task].name, replace(statement, target=statement.target or result_name(place)))
-        )
+        if statement.op != "exit":
+            statement = replace(statement, target=statement.target or result_name(place))
+        steps.append(Step(space.repertoires[task].name, statement))
     return Story(memory_of(space.size), owner, tuple(steps)).test(name, claims)
 
 

@@ -50,6 +50,7 @@ def hunt_record(hunt: Hunt) -> Record:
         "complete": found.complete,
         "stopped": found.stopped,
         "cut": hunt.cut,
+        "untold": hunt.untold,
         "seconds": round(found.seconds, 3),
         "memory": found.memory,
         "exact": found.exact,
@@ -95,7 +96,6 @@ def _difference_record(difference: Difference) -> Record:
         "here": difference.here,
         "there": difference.there,
         "blamed": [decision_record(d) for d in difference.blamed],
-        "seen": difference.seen,
         "text": to_text(difference.test),
     }
 

@@ -35,7 +35,10 @@ def _hunt(hunt: Record, style: Style, full: bool) -> list[str]:
         lines += ["", *_class(group, style, full)]
     if hunt["differences"]:
         lines += ["", *_differences(hunt, style, full)]
-    if not hunt["classes"] and not hunt["differences"]:
+    if hunt["untold"]:
+        text = f"{counted(hunt['untold'], 'more way')} after which they differ, that no ordered test tells."
+        lines += ["", *wrapped(text, style.width, "  ", "  ")]
+    if not hunt["classes"] and not hunt["differences"] and not hunt["untold"]:
         what = "No difference" if hunt["against"] else "No violation"
         lines += ["", f"  {style.good(what)} in what was searched."]
     return lines
@@ -50,9 +53,10 @@ def _space(hunt: Record) -> str:
     if hunt["threads"]:
         who.insert(1, counted(hunt["threads"], "more thread"))
     how = "in one order, each statement to its end" if hunt["against"] else "in every interleaving"
+    reclaims = ", each reclaim counted as one" if "reclaim" in hunt["letters"] else ""
     depth = hunt["complete"] if hunt["stopped"] else hunt["depth"]
     return (
-        f"every program of at most {counted(max(depth, 0), 'statement')}, {how}; {', '.join(who)}; "
+        f"every program of at most {counted(max(depth, 0), 'statement')}{reclaims}, {how}; {', '.join(who)}; "
         f"letters {' '.join(hunt['letters'])}"
     )
 

@@ -89,27 +89,26 @@ class HuntStepper:
     def successors(self, state: bytes) -> Iterator[Successor]:
         """First whatever has begun goes on, then what may begin."""
         m = self.m
-        if broken_in_state(m, state):
-            return
+        before = broken_in_state(m, state)
         able = [i for i in range(m.n_tasks) if _can_act(m, state, m.tasks + i * st.TASK_SIZE)]
         for index in able:
             t = m.tasks + index * st.TASK_SIZE
             if self._has_begun(state, index):
-                yield from self._step(state, index, t, state[t + st.T_PC], core.STAY)
+                yield from self._step(state, index, t, state[t + st.T_PC], core.STAY, before)
         for index in able:
             t = m.tasks + index * st.TASK_SIZE
             idle = index in self.kernel_tasks or state[t + st.T_PC] == len(m.programs[index]) + IDLE
             if idle and not self._has_begun(state, index):
                 for begun in range(len(m.programs[index])):
                     if can_begin(m, state, index, begun):
-                        yield from self._step(state, index, t, begun, 0)
+                        yield from self._step(state, index, t, begun, 0, before)
 
     def _has_begun(self, state: bytes, index: int) -> bool:
         t = self.m.tasks + index * st.TASK_SIZE
         somewhere = state[t + st.T_PC] < len(self.m.programs[index]) and index not in self.kernel_tasks
         return bool(state[t + st.T_PHASE]) or somewhere
 
-    def _step(self, state: bytes, index: int, t: int, pc: int, stays: int) -> Iterator[Successor]:
+    def _step(self, state: bytes, index: int, t: int, pc: int, stays: int, before: int) -> Iterator[Successor]:
         m, s = self.m, list(state)
         s[t + st.T_PC] = pc
         phase = s[t + st.T_PHASE]
@@ -122,7 +121,8 @@ class HuntStepper:
             elif s[t + st.T_PC] == pc + 1 or has_exited(m, s, t):
                 s[t + st.T_PC] = len(m.programs[index]) + IDLE
         flags = s[st.BROKEN] | stays
-        yield index, pc, flags, _named(m, s)
+        named = _named(m, s)
+        yield index, pc, flags | broken_in_state(m, named) & ~before, named
 
 
 def _can_act(m: Machine, state: bytes, t: int) -> bool:
@@ -161,7 +161,8 @@ def can_begin(m: Machine, state: bytes, index: int, number: int) -> bool:
 
     what = op[st.OP_ARGS] if len(op) > st.OP_ARGS else 0
     if name in ("fork", "vfork"):
-        return not born(what) and all(born(child) for child in range(1, what))
+        under_way = any(state[st.mm_at(m, mm) + st.MM_FORKING] == what + 1 for mm in range(m.n_procs))
+        return not born(what) and not under_way and all(born(child) for child in range(1, what))
     if name in _TAKES:
         return held(what) == st.NOT_TAKEN and all(held(pin) != st.NOT_TAKEN for pin in range(what))
     if name == "unpin":
@@ -174,7 +175,7 @@ def can_begin(m: Machine, state: bytes, index: int, number: int) -> bool:
 
 # --- two kernels side by side, interpreted ----------------------------------------------------------------------------
 
-REGISTERS, CHECKS, PAGES, WAITS = 1, 2, 4, 8
+REGISTERS, CHECKS, PAGES = 1, 2, 4
 
 
 @dataclass(frozen=True)
@@ -185,17 +186,20 @@ class PairStepper:
 
     def successors(self, states: tuple[bytes, bytes]) -> Iterator[tuple[int, int, int, tuple[bytes, bytes]]]:
         m = self.machines[0]
+        pages_agree = _same_pages(m, states[0]) == _same_pages(m, states[1])
+        checks_agree = broken_in_state(self.machines[0], states[0]) == broken_in_state(self.machines[1], states[1])
         for index, program in enumerate(m.programs):
             if not all(self._may_begin(s, index) for s in states):
                 continue
             for number in range(len(program)):
-                if not can_begin(m, states[0], index, number):
+                if not all(can_begin(m, s, index, number) for s in states):
                     continue
                 one, other = (self._execute(mm, s, index, number) for mm, s in zip(self.machines, states, strict=True))
-                if one[0] or other[0]:
-                    differs = WAITS * (one[0] != other[0]) | REGISTERS * (one[1] != other[1])
-                    differs |= CHECKS * (one[2] != other[2])
-                    differs |= PAGES * (_same_pages(m, one[3]) != _same_pages(m, other[3]))
+                if one[0] and other[0]:
+                    in_state = [broken_in_state(mm, s[3]) for mm, s in zip(self.machines, (one, other), strict=True)]
+                    differs = REGISTERS * (one[1] != other[1])
+                    differs |= CHECKS * (one[2] != other[2] or (checks_agree and in_state[0] != in_state[1]))
+                    differs |= PAGES * (pages_agree and _same_pages(m, one[3]) != _same_pages(m, other[3]))
                     yield index, number, differs, (one[3], other[3])
 
     def _may_begin(self, state: bytes, index: int) -> bool:
@@ -206,7 +210,7 @@ class PairStepper:
         return not state[t + st.T_PHASE] and running == st.RUNNING
 
     def _execute(self, m: Machine, state: bytes, index: int, number: int) -> tuple[bool, bytes, int, bytes]:
-        """(is it over, or suspended; registers; checks broken; next state)"""
+        """(is it over, or suspended; registers; checks broken by a step; next state)"""
         t = m.tasks + index * st.TASK_SIZE
         s = bytes(_with(state, {t + st.T_PC: number}))
         bits, s = self._advance(m, s, index, number)
@@ -221,7 +225,7 @@ class PairStepper:
                 s = bytes(_with(s, {at + st.T_PC: 0}))
         registers = s[m.regs : m.inherited]
         named = _named(m, list(s))
-        return over, registers, bits | broken_in_state(m, named), named
+        return over, registers, bits, named
 
     def _advance(self, m: Machine, s: bytes, task: int, number: int) -> tuple[int, bytes]:
         stepper, bits = Stepper(m, frozenset()), 0

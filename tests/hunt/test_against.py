@@ -32,5 +32,11 @@ def test_a_difference_is_a_test_that_holds_here_and_fails_there() -> None:
         assert as_expected(check(again, kernel("v5.19"))), difference.test.name
 
 
+def test_a_process_may_end() -> None:
+    """The child's end is part of a program as anything else: the last one to map a page may write to it."""
+    found = hunted("v5.8", "v5.9-rc4", "store,fork,exit,get_read,unpin", 5)
+    assert any("exit" in d.test.name for d in found.differences)
+
+
 def test_a_kernel_does_not_differ_from_itself() -> None:
     assert not hunted("v6.12", "v6.12", "pins,reads,swap", 3).differences

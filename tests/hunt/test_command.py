@@ -51,11 +51,26 @@ def test_a_search_that_found_no_room_is_3(cowcatcher: Command) -> None:
     assert "Not finished" in said.out
 
 
+def test_a_saved_search_is_that_of_its_kernel_and_letters(cowcatcher: Command, tmp_path: Path) -> None:
+    saved = str(tmp_path / "saved")
+    words = ("--alphabet", "pins,swap,advice,mapping", "--depth", "7")
+    assert cowcatcher("hunt", "--kernel", "v6.12", *words, "--max-memory", "64M", "--save", saved).status == 3
+    for other in (("--kernel", "v6.9", *words), ("--kernel", "v6.12", *words[:1], "pins,swap", *words[2:])):
+        said = cowcatcher("hunt", *other, "--resume", saved)
+        assert said.status == 2
+        assert "something else" in said.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--alphabet", "stor"), "did you mean 'store'"),
         (("--processes", "9"), "at most 3 processes"),
+        (("--pages", "9"), "at most 8 pages"),
+        (("--alphabet", "all", "--pages", "8"), "the compiled model has room for"),
+        (("--alphabet", "store,dma_read"), "nothing takes a pin"),
+        (("--resume", "nowhere"), "nowhere: No such file"),
+        (("--save", "no/where"), "there is no such folder"),
         (("--against", "previous"), "no kernel before it"),
         (("--memory", "hugetlb_private", "--alphabet", "mlock"), "not modelled for hugetlb memory"),
     ],

@@ -70,22 +70,29 @@ def _words(everybody: Sequence[range], shares: Sequence[int]) -> Iterator[Word]:
         ("v5.9-rc4", "store,fork,exit,pin", 4),
         ("v5.18", "store,fork,pin_read", 4),
         ("v5.7", "fork,store,dma_read,get_read", 4),
+        ("v5.7", "fork,store,pin,dma_read", 5),  # isolated is broken after coherent
+        ("v5.9", "store,fork,pin,reclaim", 4),
     ],
 )
 def test_a_hunt_finds_what_checking_every_program_finds(name: str, alphabet: str, depth: int) -> None:
     """The minimal violating programs of both, as sets; here every program is checked by itself, by the interpreter."""
     on = kernel(name)
     space = hunt_space(letters_of(alphabet), Size(depth=depth))
-    tasks = len(space.repertoires)
     minimal: dict[str, list[tuple[tuple[int, ...], ...]]] = {"coherent": [], "isolated": [], "alive": []}
     for word in all_words(space, depth):
-        shape = by_task(word, tasks)
+        shape = by_task(space, word)
         for broken, kept in minimal.items():
             if not any(is_part_of(other, shape) for other in kept) and violates(space, on, broken, word):
                 kept.append(shape)
     found = hunted(name, alphabet, depth=depth)
     for broken, kept in minimal.items():
-        assert {by_task(f.word, tasks) for f in found.findings if f.check == broken} == set(kept), broken
+        assert {by_task(space, f.word) for f in found.findings if f.check == broken} == set(kept), broken
+
+
+def test_a_child_is_forked_once_by_whoever() -> None:
+    """Three processes, two of which could fork the third; while one does, the other must not."""
+    assert not hunted("v6.12", "fork,pin", depth=4, processes=3).findings
+    assert not hunted("v6.12", "fork,vfork,pin", depth=3, threads=1).findings
 
 
 def test_threads_and_whole_states_find_the_same() -> None:
