@@ -32,6 +32,7 @@ from cowcatcher.state import (
     PTE_SIZE,
     PTE_SLOT,
     RUNNING,
+    SLOT_PFN,
     T_PC,
     T_PHASE,
     T_PROC,
@@ -296,13 +297,16 @@ def advance(m, s, t, pc, scratch):
 
 
 def page_at(m, s, place):
-    """The frame behind the ``place``-th of all page table entries and then of all pages of pins; 0 for none."""
+    """The frame behind the ``place``-th of all page table entries and then of all pages of pins; 0 for none.
+
+    As ``same_page`` asks for it: behind a swap entry stands its page in the swap cache.
+    """
     n_ptes = m.n_procs * m.n_pages
     if place < n_ptes:
         pte = m.ptes + place * PTE_SIZE
-        return (
-            byte_at(s, pte + PTE_PFN) if byte_at(s, pte + PTE_BITS) & PRESENT and not byte_at(s, pte + PTE_SLOT) else 0
-        )
+        if byte_at(s, pte + PTE_SLOT):
+            return byte_at(s, m.slots + (byte_at(s, pte + PTE_SLOT) - 1) * m.slot_size + SLOT_PFN)
+        return byte_at(s, pte + PTE_PFN) if byte_at(s, pte + PTE_BITS) & PRESENT else 0
     per_pin = (m.pin_size - PIN_PAGES) // PIN_PAGE_SIZE
     pin = m.pins + (place - n_ptes) // per_pin * m.pin_size
     return byte_at(s, pin + PIN_PAGES + (place - n_ptes) % per_pin * PIN_PAGE_SIZE + PIN_PFN)

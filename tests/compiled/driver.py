@@ -247,8 +247,9 @@ def _same_pages(m: Machine, s: bytes) -> list[bool]:
     for mm in range(m.n_procs):
         for page in range(m.n_pages):
             pte = st.pte_at(m, mm, page)
-            there = s[pte + st.PTE_BITS] & st.PRESENT and not s[pte + st.PTE_SLOT]
-            places.append(s[pte + st.PTE_PFN] if there else 0)
+            slot = s[pte + st.PTE_SLOT]
+            there = s[st.slot_at(m, slot - 1) + st.SLOT_PFN] if slot else s[pte + st.PTE_PFN]
+            places.append(there if slot or s[pte + st.PTE_BITS] & st.PRESENT else 0)
     for pin in range(m.n_pins):
         per_pin = (m.pin_size - st.PIN_PAGES) // st.PIN_PAGE_SIZE
         places += [s[st.pin_page_at(m, pin, i) + st.PIN_PFN] for i in range(per_pin)]
