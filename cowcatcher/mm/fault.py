@@ -399,7 +399,11 @@ def do_swap_page_map(m: Machine, s: State, t: int) -> int:
 
 
 def swapin_sheds(m: Machine, s: State, folio: int, vma: int, write: int, served: int, exclusive: int) -> None:
-    """should_try_to_free_swap(), folio_free_swap(). Locked memory will not go out again: all kernels free its slot."""
+    """should_try_to_free_swap(), folio_free_swap().
+
+    Memory that is locked, here or by anybody else who maps the page, will not go out again: all kernels free its slot.
+    """
     references, mappings = pg.folio_ref_count(s, folio), pg.folio_mapcount(s, folio)
-    if vma & VM_LOCKED or m.k.swapin_sheds_swapcache(write, served, exclusive, references, mappings):
+    locked = vma & VM_LOCKED or pg.folio_mlocked(m, s, (folio - m.folios) // m.folio_size)
+    if locked or m.k.swapin_sheds_swapcache(write, served, exclusive, references, mappings):
         swap.try_to_free_swap(m, s, folio)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cowcatcher.mm import page as pg
 from cowcatcher.mm import swap
-from cowcatcher.mm.mlock import folio_mlocked
 from cowcatcher.mm.phases import BLOCKED, MADVISE_FREE_PTE, RAN
 from cowcatcher.mm.task import begin_on_pages, finish, mmap_read_trylock, mmap_unlock
 from cowcatcher.state import *
@@ -105,6 +104,6 @@ def free_pte(m: Machine, s: State, mm: int, page: int) -> None:
             if s[folio + SWAPCACHE]:
                 return
             s[folio + DIRTY_FOLIO] = 0
-        if not folio_mlocked(m, s, s[pte + PTE_PFN]):  # folio_mark_lazyfree() leaves unevictable pages alone
+        if not pg.folio_mlocked(m, s, s[pte + PTE_PFN]):  # folio_mark_lazyfree() leaves unevictable pages alone
             s[folio + LAZYFREE] = 1
         s[pte + PTE_BITS] &= ~DIRTY

@@ -25,16 +25,6 @@ def mlock(m: Machine, s: State, t: int) -> int:
     return begin_populate(m, s, t, mm, FOR_MLOCK)
 
 
-def folio_mlocked(m: Machine, s: State, pfn: int) -> int:
-    """PG_mlocked: does any process map this page where it has locked its memory?"""
-    for mm in range(m.n_procs):
-        for page in range(m.n_pages):
-            pte = pte_at(m, mm, page)
-            if s[pte + PTE_PFN] == pfn and s[pte + PTE_BITS] & PRESENT and s[vma_at(m, mm, page)] & VM_LOCKED:
-                return 1
-    return 0
-
-
 def madvise_populate(m: Machine, s: State, t: int) -> int:
     """MADV_POPULATE_READ, MADV_POPULATE_WRITE. Operands: first page, end, 1 for write."""
     if not m.k.madvise_knows_populate():

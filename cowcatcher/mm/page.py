@@ -81,6 +81,16 @@ def put_pfn(m: Machine, s: State, pfn: int) -> None:
         folio_put(m, s, folio_at(m, pfn))
 
 
+def folio_mlocked(m: Machine, s: State, pfn: int) -> int:
+    """PG_mlocked: does any process map this page where it has locked its memory?"""
+    for mm in range(m.n_procs):
+        for page in range(m.n_pages):
+            pte = pte_at(m, mm, page)
+            if s[pte + PTE_PFN] == pfn and s[pte + PTE_BITS] & PRESENT and s[vma_at(m, mm, page)] & VM_LOCKED:
+                return 1
+    return 0
+
+
 # --- contents -------------------------------------------------------------------------------------------------------
 
 

@@ -333,6 +333,17 @@ def test_a_write_that_is_to_be_noticed_sheds_the_swap_cache(name: str, cached: b
     assert said.pages["p", "x", 0].swapcache == cached
 
 
+def test_a_page_that_somebody_else_has_locked_sheds_the_swap_cache() -> None:
+    """PG_mlocked, asked at swap-in beside VM_LOCKED. Seen on all eight kernels, 5.10.223 to 7.3.4."""
+    body = "madvise(x, PAGEOUT); mprotect(x, R); fork(q); mlock(x); post(e)"
+    actors = f"process p {{ {body} }}\nprocess q {{ await(e); r = load(x) }}"
+    test = parse(f"test t\nmemory {{ x = anon(3) }}\n{actors}\nalways mapped(p:x)")
+    for name in ("v5.10.y", "v6.12", "v7.3"):
+        said = expect(test, kernel(name))
+        assert isinstance(said, Expected)
+        assert not said.pages["q", "x", 0].swapcache
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
