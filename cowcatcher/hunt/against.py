@@ -17,7 +17,18 @@ from cowcatcher.explore.claims import Value
 from cowcatcher.explore.ordered import Prediction, predict
 from cowcatcher.hunt.alphabet import MEMORY
 from cowcatcher.hunt.space import HuntSpace
-from cowcatcher.hunt.story import Begun, Shape, Word, by_task, expect, is_part_of, name_of, ordered_test_of, unique_name
+from cowcatcher.hunt.story import (
+    Begun,
+    Shape,
+    Word,
+    by_task,
+    expect,
+    is_part_of,
+    name_of,
+    ordered_test_of,
+    smallest,
+    unique_name,
+)
 from cowcatcher.kernels import Decision, Kernel
 from cowcatcher.litmus import cond_text
 from cowcatcher.litmus.ast import Claim, Compare, ErrorName, Located, Not, Number, Place, Query, Register, Test
@@ -124,14 +135,7 @@ def _minimal(space: HuntSpace, here: Kernel, there: Kernel, word: Word, kind: Ki
     """The word without whatever it does not need to differ; None if it is no test, or does not differ in this."""
     if _told(space, here, there, word, kind) is None:
         return None
-    at = 0
-    while at < len(word):
-        shorter = word[:at] + word[at + 1 :]
-        if shorter and _told(space, here, there, shorter, kind) is not None:
-            word, at = shorter, 0
-        else:
-            at += 1
-    return word
+    return smallest(word, lambda shorter: bool(shorter) and _told(space, here, there, shorter, kind) is not None)
 
 
 def _told(space: HuntSpace, here: Kernel, there: Kernel, word: Word, kind: Kind) -> _Told | None:

@@ -16,7 +16,7 @@ from cowcatcher.explore.checks import CHECK_BITS
 from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import CheckResult, Verdict, check
 from cowcatcher.hunt.space import HuntSpace
-from cowcatcher.hunt.story import Shape, Word, by_task, expect, is_part_of, name_of, program_of, unique_name
+from cowcatcher.hunt.story import Shape, Word, by_task, expect, is_part_of, name_of, program_of, smallest, unique_name
 from cowcatcher.kernels import Decision, Kernel
 from cowcatcher.litmus.ast import Test
 from cowcatcher.litmus.checks import check as mistakes
@@ -111,14 +111,7 @@ def minimal(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> Wo
     """The word without whatever it does not need, so that leaving out any one statement more makes its program hold."""
     if not violates(space, kernel, check_name, word):
         raise RuntimeError(f"the search says that {name_of(space, word)} violates {check_name}, the checker does not")
-    at = 0
-    while at < len(word):
-        shorter = word[:at] + word[at + 1 :]
-        if violates(space, kernel, check_name, shorter):
-            word, at = shorter, 0
-        else:
-            at += 1
-    return word
+    return smallest(word, lambda shorter: violates(space, kernel, check_name, shorter))
 
 
 def violates(space: HuntSpace, kernel: Kernel, check_name: str, word: Word) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -56,6 +56,18 @@ def is_part_of(small: Sequence[Sequence[int]], large: Sequence[Sequence[int]]) -
 def _is_subsequence(small: Sequence[int], large: Sequence[int]) -> bool:
     rest = iter(large)
     return all(number in rest for number in small)
+
+
+def smallest(word: Word, keeps: Callable[[Word], bool]) -> Word:
+    """The word without whatever can be left out, one statement after another, as long as ``keeps`` says yes."""
+    at = 0
+    while at < len(word):
+        shorter = word[:at] + word[at + 1 :]
+        if keeps(shorter):
+            word, at = shorter, 0
+        else:
+            at += 1
+    return word
 
 
 def name_of(space: HuntSpace, word: Word) -> str:
