@@ -206,6 +206,21 @@ class Machine(NamedTuple):
     cached: tuple[int, ...]  # per page: 1 if the page cache has it from the start, so that a fault maps it with others
     hugetlb: tuple[int, ...]  # per page: 1 if it is a huge page of the pool (its size is not modelled)
     pfn_fields: tuple[int, ...]  # offsets of every field that holds a frame number, in canonical order
+    # What others have to reckon with, by task and statement: see explore.effects.
+    alone: tuple[tuple[int, ...], ...] = ()
+    may_write: tuple[tuple[int, ...], ...] = ()
+    may_reach: tuple[tuple[int, ...], ...] = ()
+    may_hold: tuple[tuple[int, ...], ...] = ()
+    may_unbind: tuple[tuple[int, ...], ...] = ()
+    may_unpin: tuple[tuple[int, ...], ...] = ()
+    may_count: tuple[tuple[int, ...], ...] = ()
+    may_weigh: tuple[tuple[int, ...], ...] = ()
+    waits: tuple[tuple[int, ...], ...] = ()
+    born: tuple[int, ...] = ()
+    vforks: int = 0  # whether any process may come to live in another's memory
+    reduces: int = 0  # whether steps that commute are taken in one order only; then also:
+    keeps_shared: int = 0  # what is known of this kernel, see explore.effects.keeps
+    keeps_pinned: int = 0
 
 
 # --- addresses ------------------------------------------------------------------------------------------------------

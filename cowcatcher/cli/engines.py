@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cowcatcher.cli import screen
 from cowcatcher.cli.parser import Problem
-from cowcatcher.explore.search import Exploration, Explored, Limits, Searcher, Subject, interpreted
+from cowcatcher.explore.search import (
+    Enough,
+    Exploration,
+    Explored,
+    Limits,
+    Searcher,
+    Subject,
+    in_every_order,
+    interpreted,
+)
 
 #: States that the interpreter looks at before it gives way: a few seconds' work.
 GIVES_WAY = 100_000
@@ -27,6 +35,10 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exact", action="store_true", help="compiled: compare whole states, not fingerprints; takes more memory"
     )
+    group.add_argument(
+        "--no-reduction", action="store_true",
+        help="take steps that commute in every order, not in one of them; more states, the same verdicts",
+    )  # fmt: skip
 
 
 def search_of(args: argparse.Namespace, threads: int = 2) -> Searcher:
@@ -34,12 +46,12 @@ def search_of(args: argparse.Namespace, threads: int = 2) -> Searcher:
     if args.engine == "interpreted":
         if args.exact:
             raise Problem("--exact is for the compiled engine; the interpreted one always compares whole states")
-        return interpreted
+        return in_every_order if args.no_reduction else interpreted
     if args.engine == "compiled":
         if not _installed():
             raise Problem(f"--engine compiled needs numba, which is not installed: {INSTALL}")
-        return Compiled(args.exact, threads)
-    return Auto(Compiled(args.exact, threads))
+        return Compiled(args.exact, threads, not args.no_reduction)
+    return Auto(Compiled(args.exact, threads, not args.no_reduction))
 
 
 def _installed() -> bool:
@@ -54,17 +66,16 @@ class Compiled:
 
     exact: bool = False
     threads: int = 2
+    reduces: bool = True
     _search: Any = None
 
-    def __call__(
-        self, subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None
-    ) -> Explored:
+    def __call__(self, subject: Subject, limits: Limits, enough: Enough | None = None) -> Explored:
         try:
-            return self.attempt(subject, limits)
+            return self.attempt(subject, limits, enough)
         except CannotBeCompiled as why:
             raise Problem(f"{why}\n--engine interpreted takes it as it is.") from why
 
-    def attempt(self, subject: Subject, limits: Limits, spent: float = 0.0) -> Explored:
+    def attempt(self, subject: Subject, limits: Limits, enough: Enough | None = None, spent: float = 0.0) -> Explored:
         """``spent``: seconds of those allowed that are gone. Raises CannotBeCompiled."""
         import multiprocessing
 
@@ -82,7 +93,7 @@ class Compiled:
                 f"{now.states / max(now.seconds, 0.1):,.0f} states/s"
             )
         try:
-            found: Explored = search(subject, limits)
+            found: Explored = search(subject, limits, enough)
         except (TooLarge, CannotCompile) as why:
             raise CannotBeCompiled(str(why)) from why
         finally:
@@ -93,7 +104,7 @@ class Compiled:
         if self._search is None:
             from cowcatcher.compiled.check import CompiledSearch
 
-            self._search = CompiledSearch(self.threads, self.exact, _announce)
+            self._search = CompiledSearch(self.threads, self.exact, _announce, reduces=self.reduces)
         return self._search
 
 
@@ -114,9 +125,8 @@ class Auto:
     _large: set[tuple[object, ...]] = field(default_factory=set)
     _said: set[str] = field(default_factory=set)
 
-    def __call__(
-        self, subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None
-    ) -> Explored:
+    def __call__(self, subject: Subject, limits: Limits, enough: Enough | None = None) -> Explored:
+        interpreted = self._interpreted
         if limits.states <= self.gives_way or not _installed():
             found = interpreted(subject, limits, enough)
             if found.stopped == limits.states_reached and not _installed():
@@ -128,16 +138,24 @@ class Auto:
             few = replace(limits, states=self.gives_way)
             found = interpreted(subject, few, enough)
             if found.stopped != few.states_reached:
+                if found.reduced:
+                    found.again = lambda: self._in_every_order(subject, limits, found.finds_as_much)
                 return found
             self._large.add(test)
             self._say(
                 f"more than {self.gives_way:,} states: compiled code begins anew, with {self._room(subject, limits)}"
             )
         try:
-            return self.compiled.attempt(subject, limits, time.monotonic() - started)
+            return self.compiled.attempt(subject, limits, enough, time.monotonic() - started)
         except CannotBeCompiled as why:
             self._say(f"{why}; so it is interpreted")
             return interpreted(subject, limits, enough)
+
+    def _interpreted(self, subject: Subject, limits: Limits, enough: Enough | None = None) -> Exploration:
+        return (interpreted if self.compiled.reduces else in_every_order)(subject, limits, enough)
+
+    def _in_every_order(self, subject: Subject, limits: Limits, enough: Enough) -> Explored:
+        return Auto(replace(self.compiled, reduces=False, _search=None), self.gives_way)(subject, limits, enough)
 
     def _room(self, subject: Subject, limits: Limits) -> str:
         states = self.compiled.search().fit(subject, limits)

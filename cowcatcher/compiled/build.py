@@ -21,7 +21,7 @@ from cowcatcher.compiled import context, source
 from cowcatcher.compiled import expand as expand_module
 from cowcatcher.compiled.source import Shadows, answer_body
 from cowcatcher.engine import words
-from cowcatcher.explore import canonical, checks, steps
+from cowcatcher.explore import canonical, checks, commuting, steps
 from cowcatcher.kernels import QUESTIONS, Decision, all_decisions
 
 #: In the order of their imports.
@@ -183,6 +183,7 @@ def shadows_of_model(extra: Iterable[Decision] = ()) -> Shadows:
         module = sys.modules[f"cowcatcher.{name}"]
         shadows.add(module, only=["wait_process"] if name == "explore.steps" else None)
     shadows.add(canonical)
+    shadows.add(commuting)
     shadows.add(checks, only=["broken_in_state", "promise_held", "left_over", "_leads_to", "_counts_left"])
     return shadows
 
@@ -202,6 +203,7 @@ def expand_of_model(extra: Iterable[Decision] = (), pair: bool = False) -> Any:
         ((i, shadow(f)) for i, f in enumerate(steps.PHASE_STEPS) if f is not steps._not_a_phase),
     )
     names["canonicalize"] = shadow(canonical.canonicalize)
+    names["goes_alone"] = shadow(commuting.goes_alone)
     for check in (checks.broken_in_state, checks.promise_held, checks.left_over):
         names[check.__name__] = shadow(check)
     for name, function in vars(expand_module).items():
@@ -225,7 +227,7 @@ def sources() -> list[Path]:
     """Every file that compiled code depends on."""
     package = Path(state.__file__).parent
     rooms = [package / room for room in ("mm", "device", "kernels")]
-    modules = (state, canonical, checks, steps, expand_module, context, source, sys.modules[__name__])
+    modules = (state, canonical, checks, commuting, steps, expand_module, context, source, sys.modules[__name__])
     return [
         *(Path(str(module.__file__)) for module in modules),
         *(path for room in rooms for path in sorted(room.glob("*.py"))),

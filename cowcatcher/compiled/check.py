@@ -3,13 +3,14 @@
 The engine knows numbers of states, flags and ways. What it does not keep, ``expand`` says of each state as a bit (see
 ``expand.STATE_BREAKS``), of which the first one is kept. The states in which the test is over are written by ``expand``
 into memory reserved for them. The way to one of them is found by a second search that stops there; most verdicts need
-none. Every way is taken once more by the interpreter before anybody is told of it.
+none. So is a shortest way to a broken check, if the first search was reduced (``explore.commuting``). Every way is
+taken once more by the interpreter before anybody is told of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from cowcatcher.engine.search import Flagged, Found, Progress, states_that_fit
 from cowcatcher.engine.search import search as search_space
 from cowcatcher.engine.store import Reserve
 from cowcatcher.explore.checks import CHECK_BITS
-from cowcatcher.explore.search import Exploration, Limits, Subject, Way
+from cowcatcher.explore.effects import reduced
+from cowcatcher.explore.search import Enough, Explored, Limits, Subject, Way
 from cowcatcher.explore.successors import Stepper
 from cowcatcher.state import Machine
 
@@ -37,7 +39,7 @@ class CompiledSearch:
     """Searches as it is told; called like any other search, see ``explore.search.Searcher``.
 
     ``watch`` is told of progress. ``announce`` is called before the model is compiled, which happens once. ``spent``
-    are seconds of those allowed that are gone already.
+    are seconds of those allowed that are gone already. ``reduces``: steps that commute are taken in one order only.
     """
 
     threads: int = 2
@@ -45,12 +47,14 @@ class CompiledSearch:
     announce: Callable[[str], None] | None = None
     watch: Callable[[Progress], None] | None = None
     spent: float = 0.0
+    reduces: bool = True
 
-    def __call__(
-        self, subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None
-    ) -> CompiledExploration:
-        """Everything that can follow; it is not asked what would be ``enough``. Raises TooLarge and CannotCompile."""
-        return _Run(self, subject, limits).run()
+    def __call__(self, subject: Subject, limits: Limits, enough: Enough | None = None) -> CompiledExploration:
+        """Everything that can follow; whether that is ``enough`` is asked after each distance.
+
+        Raises TooLarge and CannotCompile.
+        """
+        return _Run(self, subject, limits, enough).run()
 
     def fit(self, subject: Subject, limits: Limits) -> int:
         """About how many states there is memory for."""
@@ -68,7 +72,7 @@ class CompiledExploration:
     covered: int
     moved: set[int]
     promised: bool
-    broken: dict[str, Way]
+    broken: Mapping[str, Way]
     chance_of_a_miss: float
     questions: frozenset[str]
     memory: int
@@ -76,12 +80,23 @@ class CompiledExploration:
     _unbalanced: Way | None
     _endings: _Endings
     _run: _Run
+    reduced: bool
     engine: str = field(default="compiled", init=False)
+    longer: set[str] = field(default_factory=set, init=False)
+    #: Another search for what is broken, without reduction.
+    again: Callable[[], Explored] | None = field(default=None, init=False)
+    _unreduced: Explored | None = field(default=None, init=False)
 
     def endings(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
         return ((i, self._endings[i]) for i in range(start, len(self._endings)))
 
     def way_to_broken(self, check: str) -> Way:
+        if self.reduced and self._unreduced is None:
+            self._unreduced = (self.again or self._run.again)()
+        if self._unreduced is not None and check in self._unreduced.broken:
+            return self._unreduced.way_to_broken(check)
+        if self.reduced:
+            self.longer.add(check)
         return self.broken[check]
 
     def unbalanced(self, m: Machine) -> Way | None:
@@ -123,11 +138,14 @@ def _as_wholes(rows: NDArray[np.uint8]) -> NDArray[Any]:
 class _Run:
     """One search, and those for the ways to its endings."""
 
-    def __init__(self, settings: CompiledSearch, subject: Subject, limits: Limits) -> None:
+    def __init__(self, settings: CompiledSearch, subject: Subject, limits: Limits, enough: Enough | None) -> None:
         self.settings = settings
         self.subject = subject
         self.limits = limits
-        m, kernel = subject.m, subject.kernel
+        self.enough = enough
+        self.had_enough = False
+        kernel = subject.kernel
+        self.m = m = reduced(subject.m, kernel.rules()) if settings.reduces else subject.m
         self.space = space = space_of(m, kernel, subject.initial, subject.kernel_tasks, hunts=False)
         self.record = space.context
         self.reason = ""
@@ -136,6 +154,7 @@ class _Run:
         self.room = max(limits.memory // _FOR_ENDINGS // space.size, 1)
         self.kept = Reserve(8 + self.room * space.size)
         self.count = self.kept.view(np.int64, 1)
+        self.broken: Mapping[str, Way] = {}
 
     def run(self) -> CompiledExploration:
         self.record["endings"], self.record["endings_room"] = self.kept.address, self.room
@@ -181,7 +200,9 @@ class _Run:
     def _level_done(self, progress: Progress) -> bool:
         self.level_ends.append(min(int(self.count[0]), self.room))
         self.states_at_end = progress.states
-        return self._tick(progress)
+        if self.enough is not None and self.enough(_SoFar(self, progress)):
+            self.had_enough = True
+        return self._tick(progress) or self.had_enough
 
     def _tick(self, progress: Progress) -> bool:
         if self.settings.watch:
@@ -202,7 +223,17 @@ class _Run:
     def out_of_memory(self) -> str:
         return f"the limit of {self.limits.memory >> 20:,} MiB of memory"
 
+    def ending_so_far(self, number: int) -> bytes:
+        size = self.space.size
+        return bytes(self.kept.bytes[8 + number * size : 8 + (number + 1) * size])[: self.m.size]
+
     # --- ways -----------------------------------------------------------------------------------------------------
+
+    def again(self) -> CompiledExploration:
+        """What is broken in some state, searched for in every order, and so at its distance."""
+        broken = {name for name in CHECK_BITS if name in self.broken}
+        settings = replace(self.settings, reduces=False)
+        return _Run(settings, self.subject, self.limits, lambda found: broken <= found.broken.keys()).run()
 
     def ways_to(self, states: Sequence[bytes], deepest: int) -> list[Way]:
         """A shortest way to each of these states, none of which is further away than ``deepest``."""
@@ -233,6 +264,19 @@ class _Run:
         return way
 
 
+class _SoFar:
+    """A search under way: enough of an ``Explored`` to say whether it has found enough. Endings may come twice."""
+
+    def __init__(self, run: _Run, progress: Progress) -> None:
+        self._run = run
+        self.broken = {
+            name: None for name, bit in CHECK_BITS.items() if progress.flagged & (bit | bit << bits.STATE_BREAKS)
+        }
+
+    def endings(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        return ((i, self._run.ending_so_far(i)) for i in range(start, self._run.level_ends[-1]))
+
+
 def _first(flagged: Sequence[Flagged]) -> dict[int, Flagged]:
     """The first for each bit; they come in order of distance."""
     found: dict[int, Flagged] = {}
@@ -257,6 +301,7 @@ class _Done:
                 self.broken[name] = run.way(found, nearest)
         unbalanced = first.get(bits.UNBALANCED)
         self.unbalanced = None if unbalanced is None else run.way(found, unbalanced)
+        run.broken = self.broken
         self.stopped = self._why_stopped()
         self.chance = found.chance_of_a_miss
 
@@ -266,6 +311,8 @@ class _Done:
         return min(ways, key=lambda f: f.depth, default=None)
 
     def _why_stopped(self) -> str:
+        if self.run.had_enough:
+            return ""
         if self.run.reason or not self.found.stopped:
             return self.run.reason
         return self.run.out_of_memory if "memory" in self.found.stopped else self.found.stopped
@@ -291,4 +338,5 @@ class _Done:
             _unbalanced=self.unbalanced,
             _endings=endings,
             _run=run,
+            reduced=bool(run.m.reduces),
         )

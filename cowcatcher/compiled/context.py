@@ -19,7 +19,11 @@ from cowcatcher.state import OP_ARGS, Machine, Op
 MAX_TASKS, MAX_OPS, MAX_CODE = 16, 128, 4096
 MAX_PAGES, MAX_PFN_FIELDS = 32, 240
 
-_TABLES = {"k", "programs", "regions", "cached", "hugetlb", "pfn_fields"}
+#: Tables by task and statement, with one more for the end of the program; see explore.effects.
+_BY_STATEMENT = (
+    "alone", "may_write", "may_reach", "may_hold", "may_unbind", "may_unpin", "may_count", "may_weigh", "waits",
+)  # fmt: skip
+_TABLES = {"k", "programs", "regions", "cached", "hugetlb", "pfn_fields", "born", *_BY_STATEMENT}
 _OFFSETS = [name for name in Machine._fields if name not in _TABLES]
 
 RECORD = np.dtype(
@@ -40,6 +44,8 @@ RECORD = np.dtype(
         ("regions", "i8", (MAX_PAGES, 2)),
         ("cached", "i8", (MAX_PAGES,)),
         ("hugetlb", "i8", (MAX_PAGES,)),
+        *((name, "i8", (MAX_TASKS, MAX_OPS + 1)) for name in _BY_STATEMENT),
+        ("born", "i8", (MAX_TASKS,)),
         ("endings", "i8"),  # address of a count, and then of the states in which the test is over; 0 for none
         ("endings_room", "i8"),
         ("targets", "i8"),  # address of states that are looked for among those
@@ -93,6 +99,10 @@ def context(
     record["hugetlb"][: m.n_pages] = m.hugetlb
     record["n_pfn_fields"] = len(m.pfn_fields)
     record["pfn_fields"][: len(m.pfn_fields)] = m.pfn_fields
+    for name in _BY_STATEMENT:
+        for task, row in enumerate(getattr(m, name)):
+            record[name][task, : len(row)] = row
+    record["born"][: m.n_tasks] = m.born
     record["stride"] = stride(m)
     record["n_regs"] = m.inherited - m.regs
     record["width"] = width(m)

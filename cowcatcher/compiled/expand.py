@@ -9,7 +9,8 @@ bring ``op_step``, ``phase_step``, ``canonicalize``, ``broken_in_state``, and wi
 
 from __future__ import annotations
 
-from cowcatcher.mm.phases import VFORK_WAIT
+from cowcatcher.explore.commuting import TOGETHER
+from cowcatcher.mm.phases import EXIT_MMAP, VFORK_WAIT, WP_PAGE_COPY, WP_PAGE_COPY_INSTALL
 from cowcatcher.state import (
     BROKEN,
     EXITED,
@@ -126,6 +127,10 @@ def expand(m, state, out, fps, labels, flags):
     """
     before = broken_in_state(m, state)
     said = 0 if m.hunts else before << STATE_BREAKS
+    if m.reduces and lone_step(m, state, out, labels, flags, before):
+        if promise_held(m, state):
+            said |= 1 << PROMISE
+        return 1 | said << 16
     n = 0
     final = FINAL
     for place in range(2 * m.n_tasks if m.hunts else m.n_tasks):
@@ -177,6 +182,38 @@ def expand(m, state, out, fps, labels, flags):
     if final:
         said |= ending(m, state, beyond(out, n * m.stride))
     return n | (said | final) << 16
+
+
+def lone_step(m, state, out, labels, flags, before):
+    """The step that is explored alone, as the first of ``out``; 0 if there is none. The first task wins."""
+    for index in range(m.n_tasks):
+        t = m.tasks + index * TASK_SIZE
+        phase = byte_at(state, t + T_PHASE)
+        pc = byte_at(state, t + T_PC)
+        if m.is_kernel[index]:
+            continue
+        if phase:
+            if phase != WP_PAGE_COPY and phase != WP_PAGE_COPY_INSTALL and phase != EXIT_MMAP:
+                continue
+        elif m.alone[index][pc] & 15 == TOGETHER:
+            continue
+        process = byte_at(state, t + T_PROC)
+        if process:
+            running = byte_at(state, m.procs + (process - 1) * PROC_SIZE + P_STATE)
+            if running != RUNNING and not (running == EXITING and phase):
+                continue
+        if not goes_alone(m, state, t):
+            continue
+        copy_state(out, state, m.stride)
+        if phase:
+            ran = phase_step(m, out, t, phase)
+        else:
+            ran = op_step(m, out, t, m.code[m.op_at[index][pc]])
+        if ran:
+            labels[0] = index * 256 + pc
+            flags[0] = finish_step(m, out, t, index, pc, before)
+            return 1
+    return 0
 
 
 def ending(m, state, scratch):

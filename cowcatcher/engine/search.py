@@ -89,6 +89,7 @@ class Progress:
     memory: int
     seconds: float
     level_done: bool
+    flagged: int = 0  # properties of which a broken one has been kept
 
 
 #: Told how far it is; True to stop.
@@ -581,7 +582,12 @@ class Search:
         def progress(level_done: bool) -> Progress:
             seconds = self.seconds_before + time.perf_counter() - started
             waiting = store.states - self.next + store.deferred.count
-            return Progress(self.level, store.states, found.transitions, waiting, store.used, seconds, level_done)
+            flagged = 0
+            for one in found.flagged if level_done else ():
+                flagged |= one.bits
+            return Progress(
+                self.level, store.states, found.transitions, waiting, store.used, seconds, level_done, flagged
+            )
 
         while not reason:
             last = max_depth is not None and self.level >= max_depth

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from cowcatcher import state as st
 from cowcatcher.decision import Decisions
 from cowcatcher.explore.canonical import canonicalize
+from cowcatcher.explore.effects import effects
 from cowcatcher.explore.steps import OPCODES
 from cowcatcher.litmus.ast import Actor, Flags, KernelMay, Mapping, Name, Number, Place, Statement, Test
 from cowcatcher.litmus.printer import statement_text
@@ -325,7 +327,7 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
         "inherited": n_procs * n_pages * n_cells,
         "folios": folio_size * n_pfns,
     }
-    offsets: dict[str, int] = {}
+    offsets: dict[str, Any] = {}
     at = st.HEADER_SIZE
     for part, size in sizes.items():
         offsets[part] = at
@@ -351,8 +353,18 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
         n_tasks=n_tasks, n_pins=n_pins,
         folio_size=folio_size, slot_size=slot_size, pin_size=pin_size, size=at,
         programs=programs, regions=_regions(test), cached=_cached(test), hugetlb=_hugetlb(test),
-        pfn_fields=tuple(pfn_fields), **offsets,
+        pfn_fields=tuple(pfn_fields), **offsets, **_effects(test, names, programs),
     )  # fmt: skip
+
+
+def _effects(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> Any:
+    """The kernel's own tasks come after the actors."""
+    processes = [names.processes.index(a.process) if a.process else -1 for a in test.actors]
+    processes += [-1] * len(test.kernel_may)
+    kernel_tasks = [task >= len(test.actors) for task in range(len(programs))]
+    found = effects(programs, processes, kernel_tasks, names.pin_range, len(names.pages))
+    vforks = any(s.op == "vfork" for a in test.actors for s in a.body)
+    return {"vforks": int(vforks)} | {table.name: getattr(found, table.name) for table in fields(found)}
 
 
 def _held_meanwhile(test: Test) -> int:

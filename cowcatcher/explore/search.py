@@ -9,10 +9,13 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from cowcatcher.explore.checks import CHECK_BITS, broken_in_state, promise_held
 from cowcatcher.explore.checks import unbalanced as is_unbalanced
+from cowcatcher.explore.effects import reduced
 from cowcatcher.explore.successors import Stepper
 from cowcatcher.kernels import Kernel
 from cowcatcher.state import Machine
 
+#: Is what has been found by now enough? Asked of an ``Exploration`` or what is as much of one as a search has by then.
+Enough: TypeAlias = "Callable[[Any], bool]"
 #: (task, state that its step led to), from the first step on.
 Way: TypeAlias = list[tuple[int, bytes]]
 
@@ -64,11 +67,16 @@ class Exploration:
     moved: set[int] = field(default_factory=set)
     promised: bool = False
     stopped: str = ""  # why the search did not finish; empty if it did
-    covered: int = 0  # where it stopped, every execution of at most so many steps had been judged
+    covered: int = 0  # where it stopped, every execution of at most so many steps had been judged (reduced: that ends)
+    reduced: bool = False  # whether steps that commute were taken in one order only
+    longer: set[str] = field(default_factory=set)
+    #: Another search for what is broken, without reduction.
+    again: Callable[[], Explored] | None = None
 
     engine: ClassVar[str] = "interpreted"
     chance_of_a_miss: ClassVar[float] = 0.0
     questions: ClassVar[frozenset[str] | None] = None
+    _unreduced: Explored | None = None
 
     @property
     def n_states(self) -> int:
@@ -81,11 +89,21 @@ class Exploration:
         return [self.path(self.finals[i]) for i in endings]
 
     def way_to_broken(self, check: str) -> Way:
+        if self.reduced and self._unreduced is None and self.again is not None:
+            self._unreduced = self.again()
+        if self._unreduced is not None and check in self._unreduced.broken:
+            return self._unreduced.way_to_broken(check)
+        if self.reduced:
+            self.longer.add(check)
         at, task, following = self.broken[check]
         return [*self.path(at), (task, following)]
 
     def unbalanced(self, m: Machine) -> Way | None:
         return next((self.path(i) for i in self.finals if is_unbalanced(m, self.states[i])), None)
+
+    def finds_as_much(self, other: Explored) -> bool:
+        """Has the other search found everything broken that this one has?"""
+        return self.broken.keys() <= other.broken.keys()
 
     def path(self, state: int) -> Way:
         """A shortest way to a state."""
@@ -103,6 +121,9 @@ class Explored(Protocol):
     ``broken`` has the checks that were found broken as its keys. Endings are the states in which the test is over,
     numbered from 0 in order of distance. ``questions``: what the kernel was asked, where facts and answers were not
     recorded. ``chance_of_a_miss`` is the probability that any state was taken for another one.
+
+    If it is ``reduced``, steps that commute were taken in one order only (``explore.commuting``). ``longer``: checks to
+    which the way that was given may not be a shortest one, since looking for that would have gone beyond the limits.
     """
 
     @property
@@ -121,6 +142,10 @@ class Explored(Protocol):
     def stopped(self) -> str: ...
     @property
     def covered(self) -> int: ...
+    @property
+    def reduced(self) -> bool: ...
+    @property
+    def longer(self) -> set[str]: ...
     @property
     def moved(self) -> set[int]: ...
     @property
@@ -145,15 +170,25 @@ class Subject:
 
 
 class Searcher(Protocol):
-    """A search that verdicts can be made from. It need not ask what would be ``enough``."""
+    """A search that verdicts can be made from. It may go on for a while when it has found ``enough``."""
 
-    def __call__(
-        self, subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None
-    ) -> Explored: ...
+    def __call__(self, subject: Subject, limits: Limits, enough: Enough | None = None) -> Explored: ...
 
 
-def interpreted(subject: Subject, limits: Limits, enough: Callable[[Exploration], bool] | None = None) -> Exploration:
-    """``search`` as any other search is called: the kernel's answers are in the machine."""
+def interpreted(subject: Subject, limits: Limits, enough: Enough | None = None) -> Exploration:
+    """``search`` as any other search is called: the kernel's answers are in the machine. With reduction."""
+    m = reduced(subject.m, subject.kernel.rules())
+    found = search(m, subject.initial, subject.kernel_tasks, limits, enough)
+
+    def again() -> Exploration:
+        return in_every_order(subject, limits, found.finds_as_much)
+
+    found.again = again
+    return found
+
+
+def in_every_order(subject: Subject, limits: Limits, enough: Enough | None = None) -> Exploration:
+    """``interpreted``, without reduction."""
     return search(subject.m, subject.initial, subject.kernel_tasks, limits, enough)
 
 
@@ -162,16 +197,18 @@ def search(
     initial: bytes,
     kernel_tasks: frozenset[int],
     limits: Limits,
-    enough: Callable[[Exploration], bool] | None = None,
+    enough: Enough | None = None,
 ) -> Exploration:
     """Explore everything that can follow ``initial``, in order of distance; deterministic.
+
+    Of a machine that is ``reduced`` not every state is looked at, but every final one is, and at its distance.
 
     ``enough`` is asked whenever something new is broken or a final state is found: whether that will do. It stops the
     search then and there, with what has been found.
     """
     stepper = Stepper(m, kernel_tasks)
     started = time.monotonic()
-    found = Exploration([initial], [-1], [-1])
+    found = Exploration([initial], [-1], [-1], reduced=bool(m.reduces))
     index: dict[bytes, int] = {initial: 0}
     depth_of = [0]
     at = broken_before = 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from cowcatcher.explore import claims as cl
 from cowcatcher.explore.claims import Value
+from cowcatcher.explore.effects import keeps
 from cowcatcher.explore.footprint import answers_alike, recording
 from cowcatcher.explore.program import NotModelled, Program, compile_test, initial_state
 from cowcatcher.explore.search import Explored, Limits, Searcher, Subject, Way, interpreted
@@ -75,6 +76,7 @@ class CheckResult:
     same_as: str = ""  # the kernel whose search this result was taken from: it gave the same answers throughout
     engine: str = "interpreted"  # or "compiled"
     chance_of_a_miss: float = 0.0  # that any state was taken for another one: not 0 if fingerprints were compared
+    reduced: bool = False  # steps that commute were taken in one order only
 
     def violated_checks(self) -> set[str]:
         return {v.name for v in self.violations if v.kind == "check"}
@@ -121,12 +123,14 @@ class Checker:
         result = replace(result, seconds=time.monotonic() - started)
         # What was asked before and after a search, of the initial state for one, is recorded in any case.
         questions = None if found.questions is None else found.questions | {question for question, _ in asked}
-        self._earlier.append(
-            _Earlier(
-                result,
-                lambda other: answers_alike(other, asked) if questions is None else _same(kernel, other, questions),
-            )
-        )
+        kept = keeps(m, kernel.rules())
+
+        def alike(other: Kernel) -> bool:
+            if kept != keeps(m, other.rules()):  # asked beside the record, and the states looked at depend on it
+                return False
+            return answers_alike(other, asked) if questions is None else _same(kernel, other, questions)
+
+        self._earlier.append(_Earlier(result, alike))
         return result
 
 
@@ -189,15 +193,19 @@ def judge(program: Program, m: Machine, kernel: Kernel, found: Explored) -> Chec
     if violations:
         verdict = Verdict.VIOLATED
         reason = f"stopped at {found.stopped}: other outcomes and violations may be missing" if found.stopped else ""
+        longer = " and ".join(v.name for v in violations if v.kind == "check" and v.name in found.longer)
+        if longer:
+            reason += f"{'; ' * bool(reason)}the way to {longer} may not be a shortest one, for the same limit"
     elif found.stopped:
         verdict = Verdict.UNKNOWN
-        reason = f"stopped at {found.stopped}, having seen all executions up to {found.covered} steps"
+        executions = "executions that end within" if found.reduced else "executions up to"
+        reason = f"stopped at {found.stopped}, having seen all {executions} {found.covered} steps"
     else:
         verdict, reason = Verdict.HOLDS, ""
     return CheckResult(
         test, kernel, verdict, tuple(violations), outcomes, vacuous, reason,
         found.n_states, found.transitions, found.depth, sum(e.states for e in endings),
-        engine=found.engine, chance_of_a_miss=found.chance_of_a_miss,
+        engine=found.engine, chance_of_a_miss=found.chance_of_a_miss, reduced=found.reduced,
     )  # fmt: skip
 
 

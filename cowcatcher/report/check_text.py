@@ -144,6 +144,8 @@ def _effort(result: Record) -> str:
     )
     if result["engine"] == "compiled":
         text += "; compiled" + _missed(result)
+    if result["reduced"]:
+        text += "; steps that commute in one order only"
     return text + (f"; same as {result['same_as']}" if result["same_as"] else "")
 
 

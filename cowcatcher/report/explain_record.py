@@ -40,6 +40,7 @@ def explain_document(
         reason=result.reason,
         vacuous=list(result.vacuous),
         states=result.states,
+        reduced=result.reduced,
         engine=result.engine,
         chance_of_a_miss=result.chance_of_a_miss,
         violations=[

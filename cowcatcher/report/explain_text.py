@@ -182,7 +182,7 @@ def _cured(later: list[Record]) -> list[str]:
 
 
 def _holds(doc: Record, style: Style) -> list[str]:
-    states = counted(doc["states"], "state")
+    states = counted(doc["states"], "state") + "; steps that commute in one order only" * doc["reduced"]
     text = f"Every interleaving was looked at ({states}): no claim and no standing check is violated."
     if doc["chance_of_a_miss"]:
         text += f" The probability that a state was missed is at most {doc['chance_of_a_miss']:.1g}."

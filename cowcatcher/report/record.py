@@ -68,6 +68,7 @@ def result_record(result: CheckResult, program: Program | None) -> Record:
         "same_as": result.same_as or None,
         "engine": result.engine,
         "chance_of_a_miss": result.chance_of_a_miss,
+        "reduced": result.reduced,
     }
 
 

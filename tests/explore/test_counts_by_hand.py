@@ -10,16 +10,19 @@ from collections import Counter
 
 import pytest
 
+from cowcatcher.explore.effects import reduced
 from cowcatcher.explore.program import compile_test, initial_state
-from cowcatcher.explore.search import Exploration, Limits, search
-from cowcatcher.explore.verdict import check, kernel_tasks
+from cowcatcher.explore.search import Exploration, Limits, in_every_order, search
+from cowcatcher.explore.verdict import Checker, kernel_tasks
 from cowcatcher.kernels import KERNELS
 from cowcatcher.litmus import parse
 
 
-def explored(text: str, kernel: str) -> Exploration:
+def explored(text: str, kernel: str, *, reduces: bool = False) -> Exploration:
     program = compile_test(parse(text, "hand.cow"))
     m = program.on(KERNELS[kernel].rules())
+    if reduces:
+        m = reduced(m, KERNELS[kernel].rules())
     return search(m, bytes(initial_state(program, m)), kernel_tasks(program), Limits())
 
 
@@ -145,6 +148,35 @@ def test_shared_page_by_mappings(kernel: str) -> None:
     assert (len(found.states), found.transitions, len(found.finals)) == (26, 38, 1)
 
 
+# With reduction (explore.commuting), by the rule of references:
+#
+#   F0..F3  nobody but p is there
+#   P0 Q0   q's exit() commutes with everything: alone, to Q1
+#   P0 Q1   q's next step changes the mapcount, which p's fault looks at, and p's is that look: both
+#   P0 Q2   the same with the reference: both
+#   P0 Q3   nobody is left but p: PD Q3, PF Q3
+#   PC Q1, PC Q2   the old page is written by nobody: the copy alone
+#   PI Q1, PI Q2   p gives up the old page, and q, who has it too, only lets it go: the installation alone
+#   PD Q1, PD Q2   nobody else knows p's page: the store alone
+#   PF Q1, PF Q2   nobody is left but q
+#
+# So p's four steps from PC on are taken at once in Q1 and in Q2, and those that other pairs would have led to are left
+# out: PC Q0, PI Q0, PD Q0, PF Q0, PC Q3, PI Q3. 24 - 6 = 18 states. Steps: 4 for the fork, 1 from P0 Q0, 2 from each of
+# P0 Q1 and P0 Q2, one from every other state but the last: P0 Q3, PC, PI, PD and PF in Q1 and in Q2, PD Q3: 10. In
+# all 19.
+#
+#     F0..F3 at 0..3, P0 Q0..P0 Q3 at 4..7; behind P0 Q1 at 5, PC..PF Q1 at 6..9; behind P0 Q2 at 6, PC..PF Q2 at 7..10;
+#     PD Q3 at 8, PF Q3 at 9, as before
+#
+# PF Q2 is at 10 either way, and nothing is further.
+
+
+def test_shared_page_reduced() -> None:
+    found = explored(SHARED, "v7.3", reduces=True)
+    assert layers(found) == [1, 1, 1, 1, 1, 1, 2, 3, 3, 3, 1]
+    assert (len(found.states), found.transitions, len(found.finals)) == (18, 19, 1)
+
+
 # --- a pin, an event, a device ----------------------------------------------------------------------------------------
 #
 #     P0  nothing has run
@@ -188,7 +220,9 @@ def test_pin_and_event(kernel: str) -> None:
 
 def test_the_two_ends_of_the_last() -> None:
     """With a load at the end the two ways to end become two outcomes, and five states come behind P3."""
-    result = check(parse(PINNED.replace("store(x, 3);", "store(x, 3); r = load(x)"), "hand.cow"), KERNELS["v7.3"])
+    result = Checker(
+        parse(PINNED.replace("store(x, 3);", "store(x, 3); r = load(x)"), "hand.cow"), search=in_every_order
+    ).check(KERNELS["v7.3"])
     # P4, after the load: D0 and D1, r = 3; D2 after the load: x = 2, r = 3; before it: x = r = 2, or x = r = 3.
     assert result.states == 11 + 5
     assert sorted(str(o.registers["r"]) for o in result.outcomes) == ["2", "3"]

@@ -40,7 +40,7 @@ def test_stopped_is_no_verdict(limits: Limits, said: str) -> None:
     assert result.verdict.value == "could not tell"
     assert said in result.reason
     # States of the deepest layer were found and not expanded; nor, perhaps, was all of the layer before it.
-    assert f"up to {result.depth - 2} steps" in result.reason
+    assert f"within {result.depth - 2} steps" in result.reason
     assert result.depth > 3
     assert not result.violations
     assert not result.vacuous, "nothing is known to be vacuous"
