@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import subprocess
@@ -59,10 +60,14 @@ def _outcome_rows(title: str, seconds: float, outcomes: Sequence[Outcome]) -> It
 def _engine(title: str, size: Size, runs: int, others: dict[str, float]) -> Iterator[Row]:
     from benchmarks.common import engine
 
-    for threads, symmetry in ((1, False), (2, False), (1, True), (2, True)):
-        row = engine.measure(size, 0, symmetry=symmetry, threads=threads, exact=False, runs=runs, memory=6 << 30)
+    modes = ((False, False), (False, True), (True, False), (True, True))
+    for (symmetry, order), threads in itertools.product(modes, (1, 2)):
+        row = engine.measure(
+            size, 0, symmetry=symmetry, threads=threads, exact=False, runs=runs, memory=6 << 30, order=order
+        )
         seconds = float(str(row["seconds"]))
-        name = f"{title}: engine, {threads} thread{'s' * (threads > 1)}{', symmetry' * symmetry}"
+        name = f"{title}: engine, {threads} thread{'s' * (threads > 1)}"
+        name += ", symmetry" * symmetry + ", partial order" * order
         yield {"what": name, "value": seconds, "unit": "s"}
         yield {"what": "  states", "value": float(str(row["states"])), "unit": ""}
         yield {"what": "  states a second", "value": float(str(row["states_per_second"])), "unit": ""}

@@ -19,6 +19,7 @@ KS = 1  # swap slots
 RULE = 0  # 0: v5.9-rc4, 1: v5.10
 CANON = 1  # whether frames and slots are renumbered after every step
 SYMMETRY = 0  # whether processes, pages and values are, too: one state stands for all that differ in their names
+ORDER = 0  # whether steps are left out that lead where another order of them leads: see "partial order"
 
 
 def beyond(states, count):
@@ -83,7 +84,10 @@ SCNT = DV + KD
 SVAL = SCNT + KS
 OBS = SVAL + KS
 LENGTH = OBS + 1
-SIZE = (LENGTH + 7) // 8 * 8
+SIZE = (LENGTH + 2 * ORDER + 7) // 8 * 8
+#: With ORDER: how the state was found, a note that is no part of it. Not the last byte of a word, so that a fingerprint
+#: can be corrected by it as by any other number.
+HOW = LENGTH + (LENGTH % 8 == 7)
 
 #: At most this many steps are possible in one state.
 WIDTH = PTES * (KW + 6) + 2 * KP + KD * (KW + 1) + KF
@@ -97,6 +101,61 @@ STEP_NAMES = (
 def frame(pfn):
     """Where the frame of a pte, pin or swap-cache entry begins."""
     return FRAMES + (pfn - 1) * FRAME_SIZE
+
+
+# --- partial order ------------------------------------------------------------------------------------------------
+#
+# Let u lead from p to s, where nothing shorter leads, and t be a step that can be taken in s. If t can be taken in p,
+# and u after it, and both orders lead to the same state, then t need not be taken in s: there is another way to that
+# state, as short, that ends with u or a step of its kind. Lest each of two ways be left out for the other's sake, kinds
+# have ranks (reading, writing a value, everything else, dontfork), and t's must be lower than u's: ways that stand for
+# one another end with higher and higher ranks, so the last of them is taken. Or t undoes what u did, and leads where it
+# leads from p. These are sleep sets (Godefroid 1996, chapter 5), of which only what the first way to a state tells is
+# kept. Every state is found, at its distance; steps are saved.
+#
+# A note has a kind, four bits, and then the page table entry, or BY_PIN and the pin, through which a frame was written
+# or at which it was mapped. It is renamed with the state.
+FOUND_READ, FOUND_VALUE, FOUND_STORE, FOUND_PIN, FOUND_FAULT_PIN, FOUND_UNPIN = 1, 2, 3, 4, 5, 6
+FOUND_SWAPOUT, FOUND_SWAPIN, FOUND_FORK, FOUND_EXIT, FOUND_DONTFORK = 7, 8, 9, 10, 11
+BY_PIN = 8
+#: What is left out, by kind: reads, stores to a writable page, DMA writes. Nothing; all; all but those at the frame
+#: that u wrote or mapped; only those, which overwrite what u wrote.
+NOTHING, ALL, BUT_THERE, THERE = 0, 1, 2, 3
+READS_LEFT_OUT = (
+    NOTHING, ALL, BUT_THERE, BUT_THERE, ALL, BUT_THERE, ALL, ALL, BUT_THERE, ALL, ALL, ALL,
+)  # fmt: skip
+#: A fork may copy pages for the child, with contents that a write before it would have changed.
+BY_FORK = ALL if RULE == 0 else NOTHING
+STORES_LEFT_OUT = (NOTHING, NOTHING, THERE, ALL, ALL, ALL, ALL, ALL, ALL, BY_FORK, ALL, ALL)
+#: A write fault may copy the frame that a device writes to; with one pin only, that is not so in taking it.
+BY_PIN_FAULT = ALL if KD == 1 else NOTHING
+DMA_WRITES_LEFT_OUT = (
+    NOTHING, NOTHING, THERE, NOTHING, ALL, BY_PIN_FAULT, ALL, ALL, ALL, BY_FORK, ALL, ALL,
+)  # fmt: skip
+
+
+def is_left_out(which, there, pfn):
+    """Whether a step at frame ``pfn`` is; ``there`` is the frame that the last step wrote or mapped."""
+    return which == ALL or (which == BUT_THERE and pfn != there) or (which == THERE and pfn == there)
+
+
+def frame_of_note(state):
+    """pfn that the last step wrote or mapped, where that matters."""
+    whose = 0 + (state[HOW] & 15)
+    if whose >= BY_PIN:
+        return 0 + state[DPFN + whose - BY_PIN]
+    return 0 + state[PFN + whose]
+
+
+def begin_step(s, state):
+    copy_state(s, state, SIZE)
+    if ORDER:
+        s[HOW] = 0
+
+
+def note(s, kind, whose):
+    if ORDER:
+        s[HOW] = kind << 4 | whose
 
 
 # --- pages --------------------------------------------------------------------------------------------------------
@@ -395,6 +454,13 @@ def reorder(s, old):
             s[WR + i] = old[WR + (i ^ swap)]
             s[SWP + i] = old[SWP + (i ^ swap)]
             s[DF + i] = old[DF + (i ^ swap)]
+        if ORDER:
+            kind = s[HOW] >> 4
+            named = (
+                (kind == FOUND_STORE) | (kind == FOUND_FAULT_PIN) | (kind == FOUND_SWAPIN) | (kind == FOUND_DONTFORK)
+            )
+            if named | ((kind == FOUND_VALUE) & (s[HOW] & BY_PIN == 0)):
+                s[HOW] ^= swap
         for p in range(KP):
             s[ALIVE + p] = old[ALIVE + (p ^ swap_p)]
         for d in range(KD):
@@ -482,6 +548,10 @@ def judge(m, s):
 def large_steps(state, out, labels):
     """Write the successors by steps that change several numbers; how many. Their fingerprints are made afterwards."""
     n = 0
+    # After dontfork(p, v) only p's own fork and exit come to something else.
+    marked = -1
+    if ORDER and state[HOW] >> 4 == FOUND_DONTFORK:
+        marked = 0 + (state[HOW] & 15) // KV
     unborn = 0
     while unborn < KP and state[ALIVE + unborn]:
         unborn += 1
@@ -495,17 +565,20 @@ def large_steps(state, out, labels):
         if state[ALIVE + p] == 0:
             continue
         for v in range(KV):
+            if marked >= 0:
+                break
             i = p * KV + v
             s = beyond(out, n * SIZE)
             if state[SWP + i]:
-                copy_state(s, state, SIZE)
+                begin_step(s, state)
                 if swapin(s, i):
+                    note(s, FOUND_SWAPIN, i)
                     canonical(s, beyond(s, SIZE))
                     labels[n] = SWAPIN | i << 4
                     n += 1
                 continue
             if state[WR + i] == 0:
-                copy_state(s, state, SIZE)
+                begin_step(s, state)
                 if write_fault(s, i):
                     if not SYMMETRY:
                         canonical(s, beyond(s, SIZE))
@@ -515,6 +588,7 @@ def large_steps(state, out, labels):
                         last = beyond(out, to * SIZE)
                         copy_state(last, s, SIZE)
                         take_pin(last, unused, p, v, 1)
+                        note(last, FOUND_FAULT_PIN, i)
                         if SYMMETRY:
                             canonical(last, beyond(out, (to + 1) * SIZE))
                         labels[to] = TAKE | i << 4 | 1 << 8
@@ -524,111 +598,139 @@ def large_steps(state, out, labels):
                         if x > 1:
                             copy_state(stored, s, SIZE)
                         stored[value] = x
+                        note(stored, FOUND_STORE, i)
                         if SYMMETRY:
                             canonical(stored, beyond(out, (to + 1) * SIZE))
                         labels[n + x - 1] = STORE | i << 4 | x << 8
                     n = to + (unused < KD)
             elif unused < KD:
-                copy_state(s, state, SIZE)
+                begin_step(s, state)
                 take_pin(s, unused, p, v, 1)
+                note(s, FOUND_PIN, 0)
                 if SYMMETRY:
                     canonical(s, beyond(s, SIZE))
                 labels[n] = TAKE | i << 4 | 1 << 8
                 n += 1
             if unused < KD and state[PFN + i]:
                 s = beyond(out, n * SIZE)
-                copy_state(s, state, SIZE)
+                begin_step(s, state)
                 take_pin(s, unused, p, v, 0)
+                note(s, FOUND_PIN, 0)
                 if SYMMETRY:
                     canonical(s, beyond(s, SIZE))
                 labels[n] = TAKE | i << 4
                 n += 1
         if unborn < KP:
             s = beyond(out, n * SIZE)
-            copy_state(s, state, SIZE)
+            begin_step(s, state)
             if fork(s, p, unborn):
+                note(s, FOUND_FORK, 0)
                 canonical(s, beyond(s, SIZE))
                 labels[n] = FORK | p << 4
                 n += 1
-        if living > 1:
+        if living > 1 and (marked < 0 or marked == p):
             s = beyond(out, n * SIZE)
-            copy_state(s, state, SIZE)
+            begin_step(s, state)
             exit_(s, p)
+            note(s, FOUND_EXIT, 0)
             canonical(s, beyond(s, SIZE))
             labels[n] = EXIT | p << 4
             n += 1
+    if marked >= 0:
+        return n
     for d in range(KD):
         if state[DPFN + d]:
             s = beyond(out, n * SIZE)
-            copy_state(s, state, SIZE)
+            begin_step(s, state)
             unpin(s, d)
+            note(s, FOUND_UNPIN, 0)
             canonical(s, beyond(s, SIZE))
             labels[n] = UNPIN | d << 4
             n += 1
     for pfn in range(1, KF + 1):
         if state[frame(pfn) + MAP]:
             s = beyond(out, n * SIZE)
-            copy_state(s, state, SIZE)
+            begin_step(s, state)
             if swapout(s, pfn):
+                note(s, FOUND_SWAPOUT, 0)
                 canonical(s, beyond(s, SIZE))
                 labels[n] = SWAPOUT | pfn - 1 << 4
                 n += 1
     return n
 
 
-def change(m, state, out, fps, n, low, high, field, value):
+def change(m, state, out, fps, n, low, high, field, value, kind, whose):
     """The successor in which one number is another. If it is the same, a fingerprint of 0 says so."""
     difference = 0 - state[field] + value
     s = beyond(out, n * SIZE)
-    copy_state(s, state, SIZE)
+    begin_step(s, state)
     s[field] = value
+    note(s, kind, whose)
     if SYMMETRY:
         if difference == 0:
             fps[n] = 0
             return
         canonical(s, beyond(s, SIZE))
-        low, high = sum_of(m, s, SIZE)
+        low, high = sum_without_note(m, s)
     else:
         low, high = sum_plus(m, low, high, field, difference)
     fps[n] = print_of_sum(low, high) * (difference != 0)
+
+
+def sum_without_note(m, s):
+    low, high = sum_of(m, s, SIZE)
+    if ORDER:
+        low, high = sum_plus(m, low, high, HOW, 0 - s[HOW])
+    return low, high
 
 
 def expand(m, state, out, fps, labels, flags):
     """All successors of ``state`` one after another in ``out``, which has room for one more; how many."""
     n = large_steps(state, out, labels)
     for k in range(n):
-        low, high = sum_of(m, beyond(out, k * SIZE), SIZE)
+        low, high = sum_without_note(m, beyond(out, k * SIZE))
         fps[k] = print_of_sum(low, high)
-    low, high = sum_of(m, state, SIZE)
+    low, high = sum_without_note(m, state)
+    kind = 0
+    there = 0
+    if ORDER:
+        kind = 0 + (state[HOW] >> 4)
+        there = frame_of_note(state)
+    reads = READS_LEFT_OUT[kind]
+    stores = STORES_LEFT_OUT[kind]
+    dma_writes = DMA_WRITES_LEFT_OUT[kind]
     for p in range(KP):
         if state[ALIVE + p] == 0:
             continue
         for i in range(p * KV, (p + 1) * KV):
             if state[PFN + i]:
                 value = frame(state[PFN + i]) + VAL
-                if state[WR + i]:
+                if state[WR + i] and not is_left_out(stores, there, state[PFN + i]):
                     for x in range(1, KW):
-                        change(m, state, out, fps, n, low, high, value, x)
+                        change(m, state, out, fps, n, low, high, value, x, FOUND_VALUE, i)
                         labels[n] = STORE | i << 4 | x << 8
                         n += 1
-                change(m, state, out, fps, n, low, high, OBS, state[value])
-                labels[n] = LOAD | i << 4
-                n += 1
-            if state[DF + i] == 0:
-                change(m, state, out, fps, n, low, high, DF + i, 1)
+                if not is_left_out(reads, there, state[PFN + i]):
+                    change(m, state, out, fps, n, low, high, OBS, state[value], FOUND_READ, 0)
+                    labels[n] = LOAD | i << 4
+                    n += 1
+            # In the order of entries, as long as these have names.
+            if state[DF + i] == 0 and (SYMMETRY or kind != FOUND_DONTFORK or i > (state[HOW] & 15)):
+                change(m, state, out, fps, n, low, high, DF + i, 1, FOUND_DONTFORK, i)
                 labels[n] = DONTFORK | i << 4
                 n += 1
     for d in range(KD):
         if state[DPFN + d]:
             value = frame(state[DPFN + d]) + VAL
-            if state[DRW + d]:
+            if state[DRW + d] and not is_left_out(dma_writes, there, state[DPFN + d]):
                 for x in range(1, KW):
-                    change(m, state, out, fps, n, low, high, value, x)
+                    change(m, state, out, fps, n, low, high, value, x, FOUND_VALUE, BY_PIN + d)
                     labels[n] = DMA_WRITE | d << 4 | x << 8
                     n += 1
-            change(m, state, out, fps, n, low, high, OBS, state[value])
-            labels[n] = DMA_READ | d << 4
-            n += 1
+            if not is_left_out(reads, there, state[DPFN + d]):
+                change(m, state, out, fps, n, low, high, OBS, state[value], FOUND_READ, 0)
+                labels[n] = DMA_READ | d << 4
+                n += 1
     for k in range(n):
         flags[k] = 0
     return n

@@ -54,6 +54,9 @@ class Space:
     that makes it from the address of the fingerprints' keys. ``digest`` names what they were compiled from, and
     ``identity`` what must be the same besides for a saved search to go on. With ``fixed_size`` the loops are compiled
     for this size alone, which is faster and takes a compilation for each size.
+
+    ``note``: the byte at this place of a state is no part of it, but a note by which ``expand`` tells itself how the
+    state was found; of several ways to a state the first one's is kept. The model makes the fingerprints, without it.
     """
 
     name: str
@@ -68,6 +71,11 @@ class Space:
     fixed_size: bool = False
     judge: Any = None
     identity: str = ""
+    note: int = -1
+
+    def __post_init__(self) -> None:
+        if self.note >= 0 and (self.stays or not self.own_fingerprints):
+            raise ValueError("a note needs fingerprints that the model makes, and steps that all cost something")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +208,7 @@ def compiled_for(space: Space) -> Namespace:
         "WIDTH": space.width,
         "STAYS": space.stays,
         "OWN_FINGERPRINTS": space.own_fingerprints,
+        "NOTE": space.note,
     }
     if space.fixed_size:
         bindings["SIZE"] = space.size

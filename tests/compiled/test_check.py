@@ -99,7 +99,7 @@ def test_stopped_is_no_verdict(limits: Limits, why: str, threads: int) -> None:
     assert why in result.reason
     assert not result.violations
     assert not result.vacuous, "nothing is known to be vacuous"
-    covered = int(result.reason.split("up to ")[1].split()[0])
+    covered = int(result.reason.split("within ")[1].split()[0])
     assert result.depth - 2 <= covered < result.depth
 
 
@@ -107,7 +107,7 @@ def test_what_is_said_to_be_covered_was_searched() -> None:
     """As many states within the covered distance as the interpreter finds there."""
     test = parse_file(str(CASES / "large.cow"))
     found = large(Limits(compiled_states=5000))
-    covered = int(found.reason.split("up to ")[1].split()[0])
+    covered = int(found.reason.split("within ")[1].split()[0])
     whole = Checker(test, Limits(states=found.states + 1)).check(kernel("v5.9"))
     assert whole.depth >= covered + 1
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,8 +23,10 @@ from cowcatcher.engine.search import SEED, Found, search
 MEMORY = 1 << 30
 
 
-def explore(size: str, rule: int, *, canonical: bool = True, symmetry: bool = False, **how: Any) -> Found:
-    return search(space(SIZES[size], rule, canonical, symmetry), memory=MEMORY, **how)
+def explore(
+    size: str, rule: int, *, canonical: bool = True, symmetry: bool = False, order: bool = False, **how: Any
+) -> Found:
+    return search(space(SIZES[size], rule, canonical, symmetry, order), memory=MEMORY, **how)
 
 
 def interpreted_steps(state: bytes) -> dict[int, bytes]:
@@ -108,6 +113,72 @@ def test_reductions_change_no_verdict_and_no_depth(size: str, rule: int) -> None
     assert [count > 0 for count in less.flagged_states] == [count > 0 for count in plain.flagged_states]
     assert len(less.levels) == len(plain.levels)
     assert less.states < 0.53 * plain.states if size == "S" else less.states < 0.26 * plain.states
+
+
+@pytest.mark.parametrize(
+    ("size", "rule", "canonical", "symmetry"),
+    [("S", 0, True, False), ("S", 1, True, False), ("S", 0, False, False), ("S", 1, True, True), ("M", 0, True, True)],
+)
+@pytest.mark.parametrize(("threads", "exact"), [(1, False), (2, False), (1, True)])
+def test_partial_order_leaves_out_steps_and_no_states(
+    size: str, rule: int, canonical: bool, symmetry: bool, threads: int, exact: bool
+) -> None:
+    """As many states at each distance, and as many of them that break each property."""
+    how: dict[str, Any] = {"canonical": canonical, "symmetry": symmetry, "threads": threads}
+    kept = dict.fromkeys(range(4), 1)
+    plain = explore(size, rule, **how, keep_flagged=kept)
+    less = explore(size, rule, **how, order=True, exact=exact, keep_flagged=kept)
+    assert less.levels == plain.levels
+    assert less.flagged_states == plain.flagged_states
+    assert [f.depth for f in less.flagged] == [f.depth for f in plain.flagged]
+    assert 2 * less.transitions < plain.transitions
+
+
+def test_ways_without_what_is_left_out_are_ways() -> None:
+    found = explore("S", 0, order=True, keep_flagged={0: 20})
+    for flagged in found.flagged:
+        state = model.first_state()
+        for label, there in found.path_of(flagged):
+            assert interpreted_steps(state)[label][: model.LENGTH] == there[: model.LENGTH]
+            state = there[: model.LENGTH].ljust(model.SIZE, b"\0")
+
+
+def test_a_note_needs_fingerprints_of_the_models_own() -> None:
+    its_space = space(SIZES["S"])
+    with pytest.raises(ValueError, match="a note needs fingerprints"):
+        replace(its_space, note=8, own_fingerprints=False)
+
+
+def test_a_wrong_order_loses_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison notices it if a step is left out that nothing makes up for: here stores after a read."""
+    text = Path(model.__file__).read_text()
+    right = "STORES_LEFT_OUT = (NOTHING, NOTHING, THERE"
+    assert right in text
+    wrong = ModuleType("wrong")
+    source = text.replace(right, "STORES_LEFT_OUT = (NOTHING, ALL, THERE").replace("ORDER = 0", "ORDER = 1")
+    fair = ModuleType("fair")
+    exec(source, vars(wrong))
+    exec(text.replace("ORDER = 0", "ORDER = 1"), vars(fair))
+    assert states_interpreted(wrong) < states_interpreted(fair) == COUNTS["S", 0, True][0]
+
+
+def states_interpreted(its_model: Any) -> int:
+    """How many there are, the note being no part of them."""
+    level, size = [its_model.first_state()], its_model.SIZE
+    seen = {level[0][: its_model.LENGTH]}
+    while level:
+        following = []
+        for state in level:
+            room = its_model.WIDTH + 1
+            out = memoryview(bytearray(room * size))
+            n = its_model.expand(None, memoryview(state), out, [1] * room, [0] * room, [0] * room)
+            for k in range(n):
+                there = bytes(out[k * size : (k + 1) * size])
+                if there[: its_model.LENGTH] not in seen:
+                    seen.add(there[: its_model.LENGTH])
+                    following.append(there)
+        level = following
+    return len(seen)
 
 
 def test_witness_does_not_depend_on_threads() -> None:
