@@ -16,8 +16,9 @@ pytest.importorskip("numba", reason="numba is not installed")
 from cowcatcher.cli import engines, main
 from cowcatcher.compiled import expand
 from cowcatcher.compiled.check import CompiledSearch
-from cowcatcher.explore.search import Limits, interpreted
-from cowcatcher.explore.verdict import Checker, CheckResult, Verdict
+from cowcatcher.explore.program import compile_test, initial_state
+from cowcatcher.explore.search import Limits, Subject, in_every_order, interpreted
+from cowcatcher.explore.verdict import Checker, CheckResult, Verdict, kernel_tasks
 from cowcatcher.kernels import KERNELS, LINE, kernel, load_decisions
 from cowcatcher.litmus import parse, parse_file, to_text
 from tests.catalogue.checked import PATHS, checker, name_of
@@ -74,6 +75,32 @@ def test_what_is_shared_between_kernels() -> None:
         assert said(result) == said(Checker(result.test).check(result.kernel)), result.kernel.name
         if result.same_as:
             assert results[result.same_as].states == result.states
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_every_order_as_well(seed: int) -> None:
+    test, on, limits = random_test(seed), random_kernel(seed), Limits(states=5_000)
+    wanted = Checker(test, limits, in_every_order).check(on)
+    if wanted.verdict in (Verdict.HOLDS, Verdict.VIOLATED) and not wanted.reason:
+        found = Checker(test, search=CompiledSearch(reduces=False)).check(on)
+        assert said(found) == said(wanted)
+        assert not found.reduced
+
+
+def test_a_search_stops_when_it_has_found_enough() -> None:
+    test, on = parse_file(str(CASES / "rdma_fork_write.cow")), kernel("v5.9-rc4")
+    program = compile_test(test)
+    m = program.on(on.rules())
+    subject = Subject(m, on, bytes(initial_state(program, m)), kernel_tasks(program))
+    whole = CompiledSearch()(subject, Limits())
+    assert "coherent" in whole.broken
+    part = CompiledSearch()(subject, Limits(), lambda found: "coherent" in found.broken)
+    assert part.n_states < whole.n_states
+    assert part.broken.keys() >= {"coherent"}
+    assert len(part.way_to_broken("coherent")) == len(whole.way_to_broken("coherent"))
+    ended = CompiledSearch()(subject, Limits(), lambda found: any(True for _ in found.endings()))
+    assert ended.n_states <= whole.n_states
+    assert any(True for _ in ended.endings())
 
 
 # --- limits -----------------------------------------------------------------------------------------------------------
