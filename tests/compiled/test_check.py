@@ -217,7 +217,7 @@ def test_a_decision_that_cannot_be_compiled(
     (own,) = load_decisions(tmp_path / "mine.py")
     test = parse_file(str(CASES / "rdma_fork_write.cow"))
     on = kernel("v5.9-rc4").with_decisions(own)
-    auto = engines.Auto(engines.Compiled(), gives_way=20)
+    auto = engines.Auto(engines.Compiled(), gives_way=8)
     found = Checker(test, search=auto).check(on)
     assert found.engine == "interpreted"
     assert said(found) == said(Checker(test).check(on))
@@ -249,7 +249,7 @@ def test_auto_gives_way_once(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
     monkeypatch.setattr(engines, "interpreted", counted)
     monkeypatch.setattr("cowcatcher.explore.search._LOOK_EVERY", 8)
-    auto = engines.Auto(engines.Compiled(), gives_way=20)
+    auto = engines.Auto(engines.Compiled(), gives_way=8)
     checker = Checker(test, search=auto)
     for name in ("v5.9-rc4", "v6.12"):
         found = checker.check(kernel(name))
