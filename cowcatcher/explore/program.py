@@ -306,7 +306,8 @@ def _layout(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> M
     pin_pages = max((end - first for first, end in names.pin_range), default=0)
     swaps = any(s.op == "madvise" and _word(s, 1) == "PAGEOUT" for a in test.actors for s in a.body)
     total_pinned = sum(end - first for first, end in names.pin_range)
-    n_slots = n_procs * n_pages + total_pinned if swaps or test.kernel_may else 0
+    # A page in the swap cache keeps its slot for as long as a task holds it, even if it is nobody else's any more.
+    n_slots = n_procs * n_pages + total_pinned + len(_faulting(test)) if swaps or test.kernel_may else 0
     n_cached = sum(mapping.pages for mapping in test.memory if mapping.kind not in _ANON_KINDS)
     n_pfns = st.FIRST_PFN + n_procs * n_pages + total_pinned + _held_meanwhile(test) + n_cached + n_slots
 
@@ -369,9 +370,13 @@ def _effects(test: Test, names: Names, programs: tuple[tuple[Op, ...], ...]) -> 
 
 def _held_meanwhile(test: Test) -> int:
     """Frames that tasks may hold on their own: an old and a new one in a fault, one in reclaim."""
+    return 2 * len(_faulting(test)) + len(test.kernel_may)
+
+
+def _faulting(test: Test) -> list[Actor]:
+    """Whoever may take a fault: a device, too, if it follows page tables."""
     follows_page_tables = any(s.op == "odp_reg_mr" for a in test.actors for s in a.body)
-    faulting = [a for a in test.actors if a.kind != "device" or follows_page_tables]
-    return 2 * len(faulting) + len(test.kernel_may)
+    return [a for a in test.actors if a.kind != "device" or follows_page_tables]
 
 
 def _regions(test: Test) -> tuple[tuple[int, int], ...]:

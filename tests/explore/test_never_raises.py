@@ -11,6 +11,7 @@ from cowcatcher.explore.search import Limits
 from cowcatcher.explore.verdict import Verdict, check
 from cowcatcher.kernels import KERNELS, Kernel, all_decisions, kernel
 from cowcatcher.litmus.ast import Test
+from cowcatcher.litmus.parser import parse
 from tests.random_tests import random_kernel, random_test
 from tests.strategies import litmus_tests
 
@@ -45,3 +46,17 @@ def test_tests_of_another_author(test: Test, name: str) -> None:
         assert result.reason
     else:
         assert result.states
+
+
+def test_a_slot_that_only_a_task_holds_on_to() -> None:
+    """A fault may hold a page of the swap cache that no page table leads to any more: its slot is one more."""
+    test = parse(
+        """
+test held_slot
+memory { x = anon(1) }
+process p { fork(q); store(x, 5) }
+process q { process_vm_writev(p, x, 5); store(x, 6); a = load(x) }
+kernel may reclaim(x)
+"""
+    )
+    assert check(test, kernel("v5.19")).verdict is not Verdict.UNKNOWN
