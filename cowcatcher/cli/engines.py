@@ -16,6 +16,7 @@ from cowcatcher.explore.search import (
     Limits,
     Searcher,
     Subject,
+    as_much_as,
     in_every_order,
     interpreted,
 )
@@ -139,7 +140,7 @@ class Auto:
             found = interpreted(subject, few, enough)
             if found.stopped != few.states_reached:
                 if found.reduced:
-                    found.again = lambda: self._in_every_order(subject, limits, found.finds_as_much)
+                    found.again = lambda this: self._in_every_order(subject, limits, as_much_as(this))
                 return found
             self._large.add(test)
             self._say(

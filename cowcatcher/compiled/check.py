@@ -84,7 +84,7 @@ class CompiledExploration:
     engine: str = field(default="compiled", init=False)
     longer: set[str] = field(default_factory=set, init=False)
     #: Another search for what is broken, without reduction.
-    again: Callable[[], Explored] | None = field(default=None, init=False)
+    again: Callable[[Explored], Explored] | None = field(default=None, init=False)
     _unreduced: Explored | None = field(default=None, init=False)
 
     def endings(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -92,7 +92,7 @@ class CompiledExploration:
 
     def way_to_broken(self, check: str) -> Way:
         if self.reduced and self._unreduced is None:
-            self._unreduced = (self.again or self._run.again)()
+            self._unreduced = self.again(self) if self.again is not None else self._run.again()
         if self._unreduced is not None and check in self._unreduced.broken:
             return self._unreduced.way_to_broken(check)
         if self.reduced:

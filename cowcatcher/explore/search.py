@@ -70,8 +70,9 @@ class Exploration:
     covered: int = 0  # where it stopped, every execution of at most so many steps had been judged (reduced: that ends)
     reduced: bool = False  # whether steps that commute were taken in one order only
     longer: set[str] = field(default_factory=set)
-    #: Another search for what is broken, without reduction.
-    again: Callable[[], Explored] | None = None
+    #: Another search for what is broken, without reduction, until it has found as much as this one. It is given this
+    #: one and does not hold it: a cycle would keep millions of states until the collector comes.
+    again: Callable[[Explored], Explored] | None = None
 
     engine: ClassVar[str] = "interpreted"
     chance_of_a_miss: ClassVar[float] = 0.0
@@ -90,7 +91,7 @@ class Exploration:
 
     def way_to_broken(self, check: str) -> Way:
         if self.reduced and self._unreduced is None and self.again is not None:
-            self._unreduced = self.again()
+            self._unreduced = self.again(self)
         if self._unreduced is not None and check in self._unreduced.broken:
             return self._unreduced.way_to_broken(check)
         if self.reduced:
@@ -100,10 +101,6 @@ class Exploration:
 
     def unbalanced(self, m: Machine) -> Way | None:
         return next((self.path(i) for i in self.finals if is_unbalanced(m, self.states[i])), None)
-
-    def finds_as_much(self, other: Explored) -> bool:
-        """Has the other search found everything broken that this one has?"""
-        return self.broken.keys() <= other.broken.keys()
 
     def path(self, state: int) -> Way:
         """A shortest way to a state."""
@@ -175,15 +172,17 @@ class Searcher(Protocol):
     def __call__(self, subject: Subject, limits: Limits, enough: Enough | None = None) -> Explored: ...
 
 
+def as_much_as(this: Explored) -> Enough:
+    """Has another search found everything broken that this one has?"""
+    return lambda other: this.broken.keys() <= other.broken.keys()
+
+
 def interpreted(subject: Subject, limits: Limits, enough: Enough | None = None) -> Exploration:
     """``search`` as any other search is called: the kernel's answers are in the machine. With reduction."""
     m = reduced(subject.m, subject.kernel.rules())
     found = search(m, subject.initial, subject.kernel_tasks, limits, enough)
 
-    def again() -> Exploration:
-        return in_every_order(subject, limits, found.finds_as_much)
-
-    found.again = again
+    found.again = lambda this: in_every_order(subject, limits, as_much_as(this))
     return found
 
 

@@ -229,7 +229,7 @@ def test_where_the_limits_do_not_allow_that_it_is_said() -> None:
 
     def search_within(subject: Subject, limits: Limits, enough: Any = None) -> Any:
         found = interpreted(subject, limits, enough)
-        found.again = lambda: replace(found, broken={}, reduced=False)
+        found.again = lambda _: replace(found, broken={}, reduced=False)
         return found
 
     result = Checker(test, search=search_within).check(on)
