@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "cowcatcher"
 #: What each room may import from the others.
 MAY_IMPORT = {
     "decision": set[str](),
+    "cc": set[str](),
     "state": {"decision"},
     "litmus": set[str](),
     "mm": {"state"},
@@ -23,10 +24,10 @@ MAY_IMPORT = {
     "engine": set[str](),
     "compiled": {"state", "mm", "device", "kernels", "explore", "engine"},
     "generate": {"litmus"},
-    "real": {"litmus"},
+    "real": {"cc", "litmus"},
     "agree": {"state", "litmus", "kernels", "explore", "real"},
     "hunt": {"state", "litmus", "kernels", "explore", "agree", "compiled", "engine"},
-    "audit": {"litmus", "kernels", "explore"},
+    "audit": {"cc", "litmus", "kernels", "explore"},
     "report": {
         "audit",
         "state",
