@@ -2,7 +2,7 @@
 
 The one language between whoever watches a program (``strace``, ``live``) and whoever reasons about it (``story``,
 ``rules``, ``derive``). Events arrive in the order in which they happened, as far as the watcher can tell; a system call
-that failed is no event. Addresses are absolute and in bytes, ranges half open.
+that failed is no event, but for a fork that lacked memory. Addresses are absolute and in bytes, ranges half open.
 """
 
 from __future__ import annotations
@@ -86,6 +86,14 @@ class Forked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ForkFailed(Event):
+    """A call that would have copied the memory did not, for lack of some: ``error`` as ENOMEM."""
+
+    call: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Execed(Event):
     """A new memory. ``env`` holds only the variables that an audit asks for (RDMAV_*, IBV_*, FI_*, UCX_*, …)."""
 
@@ -161,10 +169,14 @@ class Protected(Event):
 
 @dataclass(frozen=True, slots=True)
 class Advised(Event):
-    """``advice`` without MADV_: DONTFORK, DOFORK, WIPEONFORK, DONTNEED, HUGEPAGE, …, as the kernel's header has it."""
+    """``advice`` without MADV_: DONTFORK, DOFORK, WIPEONFORK, DONTNEED, HUGEPAGE, …, as the kernel's header has it.
+
+    ``partly``: it said ENOMEM, as it does at the end if there were holes in the range: what is mapped has it.
+    """
 
     range: Range
     advice: str
+    partly: bool = False
 
 
 # --- files that matter, pins and transfers ----------------------------------------------------------------------------
@@ -200,6 +212,13 @@ class Unpinned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LetGo(Event):
+    """The task's process has closed its last descriptor of what ``handle`` belongs to; others may have it yet."""
+
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
 class Freed(Event):
     """The program's own allocator got ``range`` back: the memory may well stay mapped."""
 
@@ -223,6 +242,14 @@ class ForkInit(Event):
 
     result: int
     by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CopiesAtFork(Event):
+    """The kernel's own word on whether fork() copies registered pages, and where it stands."""
+
+    answer: bool
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +304,10 @@ class Chunks(Event):
 class Lost(Event):
     """Something could not be seen from here on, or in between: a damaged line, a task that cannot be traced, a program
     that the shim is not in. Findings that would need it say so.
+
+    ``matters``: the process is known to have what pins memory unseen, or (of no task) the whole trace ends too early;
+    otherwise it counts where a pin was seen.
     """
 
     reason: str
+    matters: bool = False

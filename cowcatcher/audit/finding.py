@@ -88,7 +88,7 @@ class Judged:
     shrunk test where it is violated anywhere.
     """
 
-    test: Test
+    test: Test | None
     here: OnKernel | None
     groups: tuple[OnKernel, ...]
     small: Test | None = None
@@ -97,7 +97,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know about one program. ``key`` is equal for findings that say the same of other ranges or times."""
+    """One thing to know about one program. ``key`` is equal for findings that say the same of other ranges or times.
+
+    ``others`` are the cases of other sorts of memory in it, each with its timeline; ``unjudged`` more have none.
+    """
 
     rule: str  # a name in rules.RULES: "fork-shares-pinned"
     severity: Severity
@@ -110,6 +113,8 @@ class Finding:
     explanation: str = ""  # the rule, in words
     remedy: str = ""
     case: Case | None = None
+    others: tuple[tuple[Case, tuple[Moment, ...]], ...] = ()
+    unjudged: int = 0
     judged: Judged | None = None
     times: int = 1  # how often it was found, with other ranges
     key: tuple[object, ...] = field(default=(), compare=False)
