@@ -32,6 +32,7 @@ COMMANDS = {
     "hunt": "search for tests that nobody wrote",
     "run": "run tests on real kernels and compare with the model",
     "report": "show the report of a recorded run again",
+    "audit": "watch a real program: what it pins, who forks, is it at risk",
     "agree": "hold the model against real kernels, by random tests",
     "kernels": "list the modelled kernels and their decisions",
     "fmt": "lay tests out canonically",

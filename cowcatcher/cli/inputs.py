@@ -84,7 +84,7 @@ def add_kernel_options(parser: argparse.ArgumentParser) -> None:
     add_decision_option(parser)
 
 
-def add_decision_option(parser: argparse.ArgumentParser) -> None:
+def add_decision_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--decision", metavar="FILE", action="append", default=[],
         help="a Python file with decisions of your own; every selected kernel is also looked at with them",

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import time
-from typing import Any
+from typing import IO, Any
 
 from cowcatcher.cli.parser import INTERNAL, Problem
 from cowcatcher.report.style import Style
@@ -14,19 +14,22 @@ from cowcatcher.report.style import Style
 _EVERY = 0.1  # seconds between two lines of progress
 
 
-def style_of(args: argparse.Namespace) -> Style:
+def style_of(args: argparse.Namespace, stream: IO[str] | None = None) -> Style:
     """Colour as asked for; ``auto`` is a terminal that is not dumb, and no NO_COLOR (https://no-color.org)."""
     color = args.color == "always"
     if args.color == "auto":
-        color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        color = (stream or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return Style(color, args.width or Style().width)
 
 
-def write(text: str) -> None:
-    """Raises Problem if there is no room for it. A reader that went away is another matter (see ``main``)."""
+def write(text: str, stream: IO[str] | None = None) -> None:
+    """To standard output, or to ``stream``. Raises Problem if there is no room for it. A reader that went away is
+    another matter (see ``main``).
+    """
+    out = stream or sys.stdout
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        out.write(text)
+        out.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
