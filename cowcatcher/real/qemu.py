@@ -105,6 +105,16 @@ def command(vmlinux: Path, initramfs: Path, console: Path, answers: Path, settin
 
     ``answers``: a file that the machine gets as a device's memory, see :class:`Answers`.
     """
+    memory = f"memory-backend-file,id=answers,share=on,size={ROOM},mem-path={escaped(answers)}"
+    return [
+        *computer(vmlinux, initramfs, console, settings, "--init"),
+        "-chardev", "stdio,id=ttyS1,signal=off", "-serial", "chardev:ttyS1",
+        "-object", memory, "-device", "ivshmem-plain,memdev=answers",
+    ]  # fmt: skip
+
+
+def computer(vmlinux: Path, initramfs: Path, console: Path, settings: Settings, task: str) -> list[str]:
+    """A command line with all but a way to speak with the machine. ``task`` is what its agent is called with."""
     accel = "tcg"
     if kvm := settings.accelerator == "kvm" and settings.icount is None:  # its IOMMU remaps interrupts outside of KVM
         accel = "kvm,kernel-irqchip=split" if settings.machine == "q35" else "kvm"
@@ -113,10 +123,9 @@ def command(vmlinux: Path, initramfs: Path, console: Path, answers: Path, settin
         "-accel", accel, "-cpu", "host" if kvm else EMULATED_CPU,
         "-m", str(settings.memory), "-smp", str(settings.cpus),
         "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
-        "-chardev", f"file,id=console,path={_escaped(console)}", "-serial", "chardev:console",
-        "-chardev", "stdio,id=ttyS1,signal=off", "-serial", "chardev:ttyS1",
+        "-chardev", f"file,id=console,path={escaped(console)}", "-serial", "chardev:console",
         "-kernel", str(vmlinux), "-initrd", str(initramfs),
-        "-append", " ".join([COMMAND_LINE, *settings.append, "-- --init"]),
+        "-append", " ".join([COMMAND_LINE, *settings.append, "--", task]),
     ]  # fmt: skip
     for node in range(settings.nodes if settings.nodes > 1 else 0):
         share = settings.memory // settings.nodes + (settings.memory % settings.nodes if node == 0 else 0)
@@ -125,14 +134,13 @@ def command(vmlinux: Path, initramfs: Path, console: Path, answers: Path, settin
         words += ["-numa", f"node,nodeid={node},memdev=node{node}{cpus}"]
     for device in settings.devices:
         words += ["-device", device]
-    memory = f"memory-backend-file,id=answers,share=on,size={ROOM},mem-path={_escaped(answers)}"
-    words += ["-object", memory, "-device", "ivshmem-plain,memdev=answers"]
     if settings.icount is not None:
         words += ["-icount", f"shift={settings.icount},sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
     return words
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
+    """As a value of one of QEMU's options."""
     return str(path).replace(",", ",,")
 
 

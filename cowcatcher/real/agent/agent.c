@@ -847,6 +847,8 @@ int main(int argc, char **argv)
 	coordinator = getpid();
 	if (argc >= 2 && !strcmp(argv[1], "--init"))
 		run_as_init();
+	if (argc >= 2 && !strcmp(argv[1], "--userland"))
+		run_userland();
 	if (argc >= 3 && !strcmp(argv[1], "--tied")) { /* another program, which shall not outlive its caller */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execv(argv[2], argv + 2);

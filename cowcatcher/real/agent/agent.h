@@ -236,6 +236,10 @@ struct reply ksm_scan(void); /* ETIMEDOUT: the test's time is over */
 
 /* init.c */
 _Noreturn void run_as_init(void);
+void load_modules(void);
+
+/* userland.c */
+_Noreturn void run_userland(void);
 
 /* channel.c */
 int open_channel_memory(void);

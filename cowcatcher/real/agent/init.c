@@ -105,7 +105,7 @@ static void open_channel(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 }
 
-static void load_modules(void)
+void load_modules(void)
 {
 	FILE *list = fopen(MODULES, "re");
 	char path[256];
