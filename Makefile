@@ -33,6 +33,7 @@ bench: $(VENV)/.installed
 docs: $(VENV)/.dev
 	$(BIN)/python -m tests.catalogue.table
 	$(BIN)/python -m tests.cli.page
+	$(BIN)/python -m tests.audit.page
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cowcatcher needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)")'
