@@ -76,9 +76,6 @@ class Story:
         process = self._tasks.get(event.task) or self.process_of(event.task)
         return Seen(self.n + 1, process.pid, event)
 
-    def living_children(self, memory: Memory) -> Iterator[tuple[Memory, tuple[Seen, ...]]]:
-        return memory.descendants()
-
     # --- taking -------------------------------------------------------------------------------------------------------
 
     def take(self, event: Event) -> Seen:
